@@ -1,0 +1,1 @@
+"""What Tollkeeper knows: pure, standard library only. No clock, randomness, environment or I/O; they are passed in."""

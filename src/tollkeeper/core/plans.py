@@ -1,0 +1,106 @@
+"""Plans, prices, limits and quotas: versioned data, never code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Literal
+
+from tollkeeper.core.metering import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `limit` requests in `window_seconds`, as GCRA. `meter` None: every request of the customer's key counts."""
+
+    name: str
+    limit: int
+    window_seconds: int
+    meter: str | None = None
+    per: Literal["key", "customer"] = "customer"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """An allowance of a meter per billing period. `hard` blocks at the limit, `soft` bills the overage."""
+
+    meter: str
+    limit: Decimal
+    kind: Literal["hard", "soft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """`up_to` None means infinity. Amounts are decimal strings turned exact, in major units of the currency."""
+
+    up_to: Decimal | None
+    unit_amount: Decimal
+    flat_amount: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One price of a plan; the shape of `POST /v1/rate`, plus its key, meter and interval."""
+
+    key: str
+    model: Literal["flat", "per_unit", "graduated", "volume", "package"]
+    currency: str
+    meter: str | None = None
+    interval: Literal["month", "year", "once"] = "month"
+    unit_amount: Decimal | None = None
+    flat_amount: Decimal | None = None
+    tiers: tuple[Tier, ...] = ()
+    package_size: Decimal | None = None
+    package_amount: Decimal | None = None
+    package_round: Literal["up", "down"] = "up"
+    included: Decimal = Decimal(0)
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    zero_usage_flat_fee: bool = True
+    negative: Literal["clamp", "allow"] = "clamp"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What a plan lets a customer do. A plan grants `True` (boolean) or a value (static); metered features are quotas."""
+
+    key: str
+    kind: Literal["boolean", "static", "metered"]
+    meter: str | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    key: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`version` is 0 until applied; each apply that changes a plan gives it the next version."""
+
+    key: str
+    product: str
+    name: str
+    version: int = 0
+    limits: tuple[RateLimit, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    prices: tuple[Price, ...] = ()
+    features: Mapping[str, bool | int | str] = field(default_factory=dict)
+
+    def quota(self, meter: str) -> Quota | None:
+        return next((q for q in self.quotas if q.meter == meter), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything `tollkeeper.toml` says, validated. Maps are keyed by the thing's key, in file order."""
+
+    currency: str
+    products: Mapping[str, Product]
+    meters: Mapping[str, Meter]
+    features: Mapping[str, Feature]
+    plans: Mapping[str, Plan]
