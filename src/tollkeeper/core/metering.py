@@ -63,9 +63,9 @@ def _split_decimal(value: str | Decimal) -> tuple[int, int]:
     number = int("".join(map(str, digits)))
     shift = exponent + 9
     if shift >= 0:
-        billionths = number * 10**shift
+        billionths = number * int(10**shift)
     else:
-        billionths, lost = divmod(number, 10**-shift)
+        billionths, lost = divmod(number, int(10**-shift))
         if lost:
             raise QuantityInvalid
     return divmod(-billionths if sign else billionths, NANOS)
