@@ -1,0 +1,169 @@
+"""What the core needs from the outside, as protocols. Storage and integrations implement them; services take them.
+
+Repositories work inside one transaction: `with database.write() as repositories:` commits at the end of the block and
+rolls back when it raises. A write that the database refuses raises `StorageUnavailable`; a row that exists already, `Conflict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from tollkeeper.core.customers import Customer, Environment, Member, Subscription
+from tollkeeper.core.grants import CustomerGrant, KeyGrant
+from tollkeeper.core.keys import ApiKey, KeyKind
+from tollkeeper.core.plans import Catalog, Plan, Quota, RateLimit
+
+
+class CustomerRepository(Protocol):
+    def add(self, customer: Customer) -> None: ...
+
+    def get(self, customer: str) -> Customer | None: ...
+
+    def list(self, after: str | None, limit: int) -> Sequence[Customer]:
+        """Ordered by id, ids greater than `after`."""
+        ...
+
+
+class MemberRepository(Protocol):
+    def add(self, member: Member) -> None: ...
+
+    def find(self, customer: str, email: str) -> Member | None: ...
+
+    def list(self, customer: str) -> Sequence[Member]:
+        """Ordered by id, so by the time of joining."""
+        ...
+
+    def remove(self, customer: str, member: str) -> bool:
+        """False when that customer has no such member."""
+        ...
+
+
+class SubscriptionRepository(Protocol):
+    def add(self, subscription: Subscription) -> None: ...
+
+    def current(self, customers: Sequence[str]) -> Mapping[str, Sequence[Subscription]]:
+        """The un-ended subscriptions by customer, live before test."""
+        ...
+
+    def history(self, customer: str) -> Sequence[Subscription]:
+        """All of a customer's, ended ones too, oldest first."""
+        ...
+
+    def plans_in_use(self) -> Sequence[tuple[str, int]]:
+        """(key, version) of every plan that somebody is on."""
+        ...
+
+    def end(self, environment: Environment, subscription: str, at: int) -> None: ...
+
+
+class OverrideRepository(Protocol):
+    """Limits and quotas agreed with one customer, in one environment; they replace the plan's of the same name or meter."""
+
+    def set_limit(self, environment: Environment, customer: str, limit: RateLimit) -> None: ...
+
+    def set_quota(self, environment: Environment, customer: str, quota: Quota) -> None: ...
+
+    def remove_limit(self, environment: Environment, customer: str, name: str) -> bool: ...
+
+    def remove_quota(self, environment: Environment, customer: str, meter: str) -> bool: ...
+
+    def limits(self, environment: Environment, customer: str) -> Sequence[RateLimit]: ...
+
+    def quotas(self, environment: Environment, customer: str) -> Sequence[Quota]: ...
+
+
+class KeyRepository(Protocol):
+    def add(self, key: ApiKey) -> None: ...
+
+    def get(self, key_id: str) -> ApiKey | None: ...
+
+    def list(
+        self,
+        customer: str | None,
+        environment: Environment | None,
+        kind: KeyKind | None,
+        after: str | None,
+        limit: int,
+    ) -> Sequence[ApiKey]:
+        """Ordered by id, ids greater than `after`; None does not filter."""
+        ...
+
+    def revoke(self, key_id: str, at: int) -> None: ...
+
+    def replace(self, key_id: str, replaced_by: str, expires_at: int) -> None: ...
+
+    def touch(self, used: Mapping[str, int]) -> None:
+        """Record instants of last use by key id; an earlier instant never overwrites a later one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogVersion:
+    """One applied catalog. `text` as it was given; `catalog` holds the plans with their versions."""
+
+    version: int
+    text: str
+    fingerprint: str
+    applied_at: int
+    catalog: Catalog
+
+
+class CatalogRepository(Protocol):
+    def current(self) -> CatalogVersion | None: ...
+
+    def add(self, version: CatalogVersion) -> None: ...
+
+    def plan(self, key: str, version: int) -> Plan | None: ...
+
+    def latest_plan(self, key: str) -> Plan | None:
+        """The highest version of a plan, archived or not."""
+        ...
+
+    def add_plan(self, plan: Plan) -> None: ...
+
+    def archive_all_but(self, plans: Sequence[tuple[str, int]]) -> None:
+        """Mark exactly these (key, version) as on offer and every other one as archived."""
+        ...
+
+
+class Repositories(Protocol):
+    """The repositories of one transaction."""
+
+    @property
+    def customers(self) -> CustomerRepository: ...
+
+    @property
+    def members(self) -> MemberRepository: ...
+
+    @property
+    def subscriptions(self) -> SubscriptionRepository: ...
+
+    @property
+    def overrides(self) -> OverrideRepository: ...
+
+    @property
+    def keys(self) -> KeyRepository: ...
+
+    @property
+    def catalog(self) -> CatalogRepository: ...
+
+
+class Database(Protocol):
+    """The main database. Writers are serialised; readers run beside them on the last committed state."""
+
+    def read(self) -> AbstractContextManager[Repositories]: ...
+
+    def write(self) -> AbstractContextManager[Repositories]:
+        """Not to be nested: one block per thread at a time."""
+        ...
+
+
+class Grants(Protocol):
+    """The read the gate makes on a cache miss: one SELECT each. None: no such key, no such customer."""
+
+    def by_digest(self, digest: bytes) -> KeyGrant | None: ...
+
+    def by_customer(self, environment: Environment, customer: str) -> CustomerGrant | None: ...

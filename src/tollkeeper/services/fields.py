@@ -1,0 +1,166 @@
+"""Checks of what callers send to the desk. Each raises InvalidRequest naming the field (`extra["field"]`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any, Generic, TypeVar
+from unicodedata import category
+from zoneinfo import ZoneInfo
+
+from tollkeeper.core.customers import ENVIRONMENTS, Environment
+from tollkeeper.core.errors import InvalidRequest
+from tollkeeper.core.metering import QuantityInvalid, split_quantity
+from tollkeeper.core.plans import Quota, RateLimit
+
+T = TypeVar("T")
+
+MAX_PAGE = 1000
+MAX_WINDOW_SECONDS = 31 * 86_400
+LAST_INSTANT = 253_402_300_799_999_999  # the end of the year 9999
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
+_SCOPE = re.compile(r"[a-z0-9_:.*-]{1,64}")
+_EMAIL = re.compile(r"[^@\s\"(),:;<>\[\\\]]{1,64}@[^@\s\"(),:;<>\[\\\]]{1,189}")
+_REFUSED = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of surrogate pairs, line and paragraph separators
+_OTHER_CLOCKS = (
+    "right/",
+    "posix/",
+    "posixrules",
+    "localtime",
+)  # in zone folders, but this machine's, or with leap seconds
+_CURRENCY = re.compile(r"[a-z]{3}")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """`next` is the cursor of the following page, None on the last."""
+
+    items: Sequence[T]
+    next: str | None
+
+
+def invalid(field: str, expected: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {expected}", field=field)
+
+
+def is_identifier(value: object) -> bool:
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def identifier(field: str, value: object) -> str:
+    if not isinstance(value, str) or not is_identifier(value):
+        raise invalid(field, "1 to 64 characters of A-Z a-z 0-9 _ . : @ -")
+    return value
+
+
+def line(field: str, value: object, most: int = 200, *, empty: bool = False) -> str:
+    """One line of text, trimmed."""
+    if not isinstance(value, str):
+        raise invalid(field, "text is expected")
+    value = value.strip()
+    if len(value) > most or not (value or empty):
+        raise invalid(field, f"{0 if empty else 1} to {most} characters are expected")
+    if any(category(character) in _REFUSED for character in value):
+        raise invalid(field, "control characters are not allowed")
+    return value
+
+
+def email_address(field: str, value: object) -> str:
+    """A plausible address, trimmed; whether it exists only a mail can tell."""
+    value = line(field, value, 254)
+    if not _EMAIL.fullmatch(value):
+        raise invalid(field, "an e-mail address such as ada@example.com is expected")
+    return value
+
+
+def environment_name(field: str, value: object) -> Environment:
+    for environment in ENVIRONMENTS:
+        if value == environment:
+            return environment
+    raise invalid(field, "live or test is expected")
+
+
+def currency_code(field: str, value: object) -> str:
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
+        raise invalid(field, "a currency of three lower-case letters, such as usd, is expected")
+    return value
+
+
+def zone_name(field: str, value: object) -> str:
+    try:
+        if isinstance(value, str) and not value.startswith(_OTHER_CLOCKS):
+            return ZoneInfo(value).key
+    except (LookupError, ValueError, OSError):
+        pass
+    raise invalid(field, "an IANA time zone such as Europe/Berlin is expected")
+
+
+def instant(field: str, value: object, after: int) -> int:
+    """Microseconds since 1970, later than `after`."""
+    if type(value) is not int or not 0 <= value <= LAST_INSTANT:
+        raise invalid(field, "an instant before the year 10000 is expected")
+    if value <= after:
+        raise invalid(field, "an instant in the future is expected")
+    return value
+
+
+def scope_names(field: str, value: object, most: int = 32) -> tuple[str, ...]:
+    scopes = _strings(field, value, most)
+    for scope in scopes:
+        if not _SCOPE.fullmatch(scope):
+            raise invalid(field, f"{scope[:80]!r} is not 1 to 64 characters of a-z 0-9 _ : . * -")
+    return tuple(dict.fromkeys(scopes))
+
+
+def networks(field: str, value: object, most: int = 64) -> tuple[str, ...]:
+    """Addresses and CIDR blocks in canonical form; a lone address is a block of one."""
+    found = []
+    for text in _strings(field, value, most):
+        try:
+            if "%" in text:
+                raise ValueError("an address with a zone belongs to one machine only")
+            found.append(str(ip_network(text)))
+        except ValueError as error:
+            raise invalid(field, f"{text[:80]!r} is not an address or a CIDR block ({str(error)[:120]})") from None
+    return tuple(dict.fromkeys(found))
+
+
+def rate_limit(limit: RateLimit) -> None:
+    identifier("limit.name", limit.name)
+    if type(limit.limit) is not int or not 1 <= limit.limit <= 10**9:
+        raise invalid("limit.limit", "a number of requests from 1 to 1,000,000,000 is expected")
+    if type(limit.window_seconds) is not int or not 1 <= limit.window_seconds <= MAX_WINDOW_SECONDS:
+        raise invalid("limit.window_seconds", f"a number of seconds from 1 to {MAX_WINDOW_SECONDS} is expected")
+    if limit.per not in ("key", "customer"):
+        raise invalid("limit.per", "key or customer is expected")
+    if limit.meter is not None:
+        identifier("limit.meter", limit.meter)
+
+
+def quota(value: Quota) -> None:
+    identifier("quota.meter", value.meter)
+    if value.kind not in ("hard", "soft"):
+        raise invalid("quota.kind", "hard or soft is expected")
+    try:
+        units, _ = split_quantity(value.limit)
+    except QuantityInvalid as error:
+        raise invalid("quota.limit", error.detail) from None
+    if units < 0:
+        raise invalid("quota.limit", "zero or more is expected")
+
+
+def page_bounds(cursor: Any, limit: Any) -> tuple[str | None, int]:
+    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
+        raise invalid("limit", f"a number from 1 to {MAX_PAGE} is expected")
+    return (None if cursor is None else identifier("cursor", cursor)), limit
+
+
+def _strings(field: str, value: object, most: int) -> Iterable[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, str) for item in value):
+        raise invalid(field, "a list of strings is expected")
+    if len(value) > most:
+        raise invalid(field, f"at most {most} entries are allowed")
+    return value

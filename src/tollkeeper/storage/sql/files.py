@@ -1,0 +1,33 @@
+"""The files of one installation: `X.db`, `X-usage.db`, `X.lock`, side by side, named by one URL."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tollkeeper.core.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFiles:
+    main: Path
+    usage: Path
+    lock: Path
+
+
+def database_files(url: str) -> DatabaseFiles:
+    """Paths from `sqlite:///relative.db`, `sqlite:////absolute.db` or a bare path. Raises InvalidRequest."""
+    if url.startswith("sqlite:///"):
+        name = url.removeprefix("sqlite:///")
+    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", url):
+        raise InvalidRequest(
+            f"The database {url.split(':')[0]!r} is not supported; write sqlite:///path/tollkeeper.db."
+        )
+    else:
+        name = url
+    if not name or name.endswith("/") or "\0" in name or "?" in name or name.startswith(":"):
+        raise InvalidRequest("The database must be a file; write sqlite:///path/tollkeeper.db.")
+    main = Path(name).absolute()
+    stem = main.name.removesuffix(".db")
+    return DatabaseFiles(main, main.with_name(f"{stem}-usage.db"), main.with_name(f"{stem}.lock"))
