@@ -21,8 +21,12 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"core", "services", "web"},
         {"fastapi", "starlette", "msgspec", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
     ),
-    "cli": ({"core", "services", "cli", "bootstrap", "settings"}, {"typer", "click", "rich", "msgspec"}),
+    "cli": (
+        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings"},
+        {"typer", "click", "rich", "msgspec"},
+    ),
     "client": (set(), set()),
+    "dotenv": ({"core"}, set()),
 }
 FREE = {"bootstrap", "settings", "__init__", "__main__"}
 

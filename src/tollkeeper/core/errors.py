@@ -70,6 +70,13 @@ class CatalogInvalid(TollkeeperError):
     permanent = True
 
 
+class SettingsInvalid(TollkeeperError):
+    """A setting has a value that it cannot have. The message names the setting, where it was found and what was expected."""
+
+    code = "settings_invalid"
+    permanent = True
+
+
 class StorageUnavailable(TollkeeperError):
     """The database did not take the write. Nothing was acknowledged; try again."""
 
