@@ -1,13 +1,16 @@
 """GCRA: one number per bucket, exact under concurrency; a denied request costs nothing.
 
-The number is the theoretical arrival time (TAT). With emission interval T = window / limit and burst tolerance
-τ = window − T, a request of cost n at time t is allowed when max(TAT, t) + n·T − t ≤ window, and then TAT = max(TAT, t) + n·T.
+The number is the theoretical arrival time (TAT). With emission interval T and capacity C = limit · T, a request of cost n at time t
+is allowed when max(TAT, t) + n·T − t ≤ C, and then TAT = max(TAT, t) + n·T.
 Source: ITU-T I.371, as used by https://brandur.org/rate-limiting. Times are integer nanoseconds, so nothing drifts.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+SECOND_NS = 1_000_000_000
+MAX_LIMIT_PER_SECOND = 1_000_000
 
 
 class LimitState(NamedTuple):
@@ -19,16 +22,26 @@ class LimitState(NamedTuple):
     retry_after_ns: int | None
 
 
-def judge(tat: int, now: int, interval: int, window: int, cost: int) -> LimitState:
-    """Judge one bucket without taking. `interval` = window // limit in ns; `tat` 0 for a fresh bucket."""
+def policy(limit: int, window_seconds: int) -> tuple[int, int]:
+    """(interval, capacity) in ns of `limit` requests per window: at most `limit` at once, then one per interval.
+
+    The interval is rounded up to a nanosecond and the capacity is a multiple of it, so that rounding never admits more than the
+    limit (window // limit would: 70,003 at once for 70,000 a second). That costs less than 0.1 % up to MAX_LIMIT_PER_SECOND.
+    """
+    interval = -(-window_seconds * SECOND_NS // limit)
+    return interval, interval * limit
+
+
+def judge(tat: int, now: int, interval: int, capacity: int, cost: int) -> LimitState:
+    """Judge one bucket without taking. `interval` and `capacity` from `policy`; `tat` 0 for a fresh bucket."""
     base = tat if tat > now else now
     new = base + cost * interval
-    over = new - now - window
+    over = new - now - capacity
     if over > 0:
         spent = base - now
-        remaining = (window - spent) // interval if spent < window else 0
-        return LimitState(False, remaining, spent, None if cost * interval > window else over)
-    return LimitState(True, (window - (new - now)) // interval, new - now, 0)
+        remaining = (capacity - spent) // interval if spent < capacity else 0
+        return LimitState(False, remaining, spent, None if cost * interval > capacity else over)
+    return LimitState(True, (capacity - (new - now)) // interval, new - now, 0)
 
 
 def take(tat: int, now: int, interval: int, cost: int) -> int:
@@ -37,6 +50,9 @@ def take(tat: int, now: int, interval: int, cost: int) -> int:
 
 
 def refund(tat: int, now: int, interval: int, cost: int) -> int:
-    """The bucket's value after a request that was admitted but not carried out."""
+    """The bucket's value after a request that was admitted but not carried out; at most a full bucket.
+
+    A refund made later than its take may also give back what would have been refilled meanwhile: at most the refunded cost again.
+    """
     back = tat - cost * interval
     return back if back > now else now
