@@ -6,9 +6,10 @@ billionths (0 ≤ nanos < 10⁹), so that SQL adds it exactly and a sum never pa
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Any, Final, Literal
 
 from tollkeeper.core.errors import InvalidRequest
 
@@ -17,6 +18,8 @@ Aggregation = Literal["count", "sum", "max", "min", "avg", "latest", "unique"]
 NANOS = 1_000_000_000
 MAX_UNITS = 10**15
 CELL_SECONDS = 900
+_MAX_TEXT: Final = 40
+_NUMBER: Final = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,35 @@ def split_quantity(value: Any) -> tuple[int, int]:
     """`value` (int, Decimal, or a decimal string) as (units, nanos). Raises QuantityInvalid; floats, NaN and bools are refused."""
     if type(value) is int:
         units, nanos = value, 0
-    elif type(value) is str or type(value) is Decimal:
+    elif type(value) is str:
+        units, nanos = _split_text(value)
+    elif type(value) is Decimal:
         units, nanos = _split_decimal(value)
     else:
         raise QuantityInvalid
-    if not -MAX_UNITS < units < MAX_UNITS:
+    if not -MAX_UNITS < units < MAX_UNITS and (units != -MAX_UNITS or not nanos):
         raise QuantityInvalid
     return units, nanos
 
 
-def _split_decimal(value: str | Decimal) -> tuple[int, int]:
-    if type(value) is str and (len(value) > 40 or "_" in value or not value.isascii()):
+def _split_text(text: str) -> tuple[int, int]:
+    if len(text) > _MAX_TEXT or (match := _NUMBER.fullmatch(text)) is None:
         raise QuantityInvalid
-    try:
-        sign, digits, exponent = Decimal(value).as_tuple()
-    except InvalidOperation:
-        raise QuantityInvalid from None
-    if not isinstance(exponent, int) or len(digits) > 40 or not -40 <= exponent <= 15:
+    sign, whole, fraction, exponent = match.groups()
+    if exponent is not None:
+        return _split_decimal(Decimal(text))
+    units = int(whole)
+    if fraction is None:
+        return -units if sign == "-" else units, 0
+    if fraction[9:].strip("0"):
+        raise QuantityInvalid
+    nanos = int(fraction[:9].ljust(9, "0"))
+    return divmod(-units * NANOS - nanos, NANOS) if sign == "-" else (units, nanos)
+
+
+def _split_decimal(value: Decimal) -> tuple[int, int]:
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > _MAX_TEXT or not -_MAX_TEXT <= exponent <= 15:
         raise QuantityInvalid
     number = int("".join(map(str, digits)))
     shift = exponent + 9
@@ -72,8 +87,9 @@ def _split_decimal(value: str | Decimal) -> tuple[int, int]:
 
 
 def join_quantity(units: int, nanos: int) -> Decimal:
-    """The exact decimal of summed (units, nanos); nanos may have grown past 10⁹."""
-    return Decimal(units * NANOS + nanos).scaleb(-9)
+    """The exact decimal of summed (units, nanos); nanos may have grown past 10⁹. Any number of digits, whatever the context."""
+    billionths = units * NANOS + nanos
+    return Decimal(f"{billionths}e-9")
 
 
 def format_quantity(value: Decimal) -> str:
