@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from write_docs import DOCS, PAGES
+
+from .write_docs import DOCS, PAGES
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
