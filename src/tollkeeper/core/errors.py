@@ -6,7 +6,11 @@ The message names the fault, the place and the mend.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tollkeeper.core.catalog_faults import Fault
 
 
 class TollkeeperError(Exception):
@@ -68,6 +72,12 @@ class CatalogInvalid(TollkeeperError):
 
     code = "catalog_invalid"
     permanent = True
+
+    def __init__(self, detail: str = "", faults: Sequence[Fault] = ()) -> None:
+        """`faults` are all that were found, each with its file, line, key and what was expected."""
+        self.faults = tuple(faults)
+        shown = [str(fault) for fault in self.faults]
+        super().__init__(detail or "\n".join(shown), **({"faults": shown} if shown else {}))
 
 
 class SettingsInvalid(TollkeeperError):

@@ -91,6 +91,12 @@ class Plan:
     prices: tuple[Price, ...] = ()
     features: Mapping[str, bool | int | str] = field(default_factory=dict)
 
+    @property
+    def meters(self) -> frozenset[str]:
+        """Keys of the meters it limits, allows or bills."""
+        used: tuple[RateLimit | Quota | Price, ...] = (*self.limits, *self.quotas, *self.prices)
+        return frozenset(part.meter for part in used if part.meter is not None)
+
     def quota(self, meter: str) -> Quota | None:
         return next((q for q in self.quotas if q.meter == meter), None)
 
@@ -104,3 +110,4 @@ class Catalog:
     meters: Mapping[str, Meter]
     features: Mapping[str, Feature]
     plans: Mapping[str, Plan]
+    name: str = "API"

@@ -1,0 +1,112 @@
+"""The catalog and its plans as JSON-able values: stored, hashed, sent. Decimals are strings; a tier without end is "inf"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+from tollkeeper.core.errors import CatalogInvalid
+from tollkeeper.core.metering import Meter, format_quantity
+from tollkeeper.core.plans import Catalog, Feature, Plan, Price, Product, Quota, RateLimit, Tier
+
+T = TypeVar("T")
+
+_DECIMALS = frozenset(
+    {"unit_amount", "flat_amount", "package_size", "package_amount", "included", "minimum", "maximum", "up_to"}
+)
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """Every field; `prices` are in the shape of `POST /v1/rate` with their key, meter and interval."""
+    return {
+        "key": plan.key,
+        "product": plan.product,
+        "name": plan.name,
+        "version": plan.version,
+        "limits": [_plain(limit) for limit in plan.limits],
+        "quotas": [_plain(quota) for quota in plan.quotas],
+        "prices": [
+            {**_plain(price), "tiers": [{**_plain(t), "up_to": _up_to(t.up_to)} for t in price.tiers]}
+            for price in plan.prices
+        ],
+        "features": dict(plan.features),
+    }
+
+
+def plan_from_dict(data: Mapping[str, Any]) -> Plan:
+    """The plan of `plan_to_dict`. Raises CatalogInvalid when it is something else, such as a later version's."""
+    return _trusted(_plan, data)
+
+
+def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
+    """Every field, maps in the order of the file."""
+    return {
+        "name": catalog.name,
+        "currency": catalog.currency,
+        "products": {key: _plain(product) for key, product in catalog.products.items()},
+        "meters": {key: {**_plain(meter), "group_by": list(meter.group_by)} for key, meter in catalog.meters.items()},
+        "features": {key: _plain(feature) for key, feature in catalog.features.items()},
+        "plans": {key: plan_to_dict(plan) for key, plan in catalog.plans.items()},
+    }
+
+
+def catalog_from_dict(data: Mapping[str, Any]) -> Catalog:
+    """The catalog of `catalog_to_dict`. Raises CatalogInvalid when it is something else, such as a later version's."""
+    return _trusted(_catalog, data)
+
+
+def fingerprint(catalog: Catalog) -> str:
+    """SHA-256 in hex of what the catalog says, the order of its plans included and their versions left out."""
+    plans = {key: replace(plan, version=0) for key, plan in catalog.plans.items()}
+    document = {**catalog_to_dict(replace(catalog, plans=plans)), "order": list(plans)}
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _trusted(make: Callable[[Mapping[str, Any]], T], data: Mapping[str, Any]) -> T:
+    try:
+        return make(data)
+    except (TypeError, KeyError, AttributeError, ValueError, InvalidOperation) as error:
+        raise CatalogInvalid(f"This is no stored catalog of this version of Tollkeeper: {error!r}") from error
+
+
+def _plain(thing: Any) -> dict[str, Any]:
+    values = {field.name: getattr(thing, field.name) for field in fields(thing)}
+    return {name: format_quantity(v) if isinstance(v, Decimal) else v for name, v in values.items()}
+
+
+def _up_to(quantity: Decimal | None) -> str:
+    return "inf" if quantity is None else format_quantity(quantity)
+
+
+def _exact(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if value == "inf" else Decimal(value) if name in _DECIMALS and value is not None else value
+        for name, value in item.items()
+    }
+
+
+def _plan(data: Mapping[str, Any]) -> Plan:
+    parts = {
+        "limits": tuple(RateLimit(**limit) for limit in data["limits"]),
+        "quotas": tuple(Quota(**{**quota, "limit": Decimal(quota["limit"])}) for quota in data["quotas"]),
+        "prices": tuple(
+            Price(**{**_exact(price), "tiers": tuple(Tier(**_exact(tier)) for tier in price["tiers"])})
+            for price in data["prices"]
+        ),
+        "features": dict(data["features"]),
+    }
+    return Plan(**{**data, **parts})
+
+
+def _catalog(data: Mapping[str, Any]) -> Catalog:
+    parts = {
+        "products": {key: Product(**item) for key, item in data["products"].items()},
+        "meters": {key: Meter(**{**item, "group_by": tuple(item["group_by"])}) for key, item in data["meters"].items()},
+        "features": {key: Feature(**item) for key, item in data["features"].items()},
+        "plans": {key: _plan(item) for key, item in data["plans"].items()},
+    }
+    return Catalog(**{**data, **parts})

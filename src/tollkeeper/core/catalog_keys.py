@@ -1,0 +1,222 @@
+"""Every key of `tollkeeper.toml`: what it takes, its bounds, its default, its meaning. The reader and docs/catalog.md go by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, get_args
+
+from tollkeeper.core.catalog_kinds import (
+    Kind,
+    currency,
+    decimal,
+    dimensions,
+    flag,
+    nested,
+    one_of,
+    pattern,
+    static,
+    text,
+    up_to,
+    whole,
+)
+from tollkeeper.core.metering import Aggregation
+
+REQUIRED: Final = object()
+DEPENDS: Final = object()  # the default depends on other keys; `meaning` says how
+
+MAX_PRODUCTS: Final = 50
+MAX_METERS: Final = 100
+MAX_FEATURES: Final = 200
+MAX_PLANS: Final = 100
+MAX_LIMITS: Final = 20
+MAX_QUOTAS: Final = 100
+MAX_PRICES: Final = 50
+MAX_TIERS: Final = 100
+MAX_WINDOW_SECONDS: Final = 31_536_000
+MAX_LIMIT: Final = 1_000_000_000
+
+KEY_EXPECTED: Final = "a key of a-z, 0-9 and _ that begins with a letter, of at most 63 characters"
+KEY_PATTERN: Final = "[a-z][a-z0-9_]{0,62}"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. `default` is what the reader fills in; REQUIRED has none."""
+
+    name: str
+    kind: Kind
+    default: Any
+    meaning: str
+
+
+TABLE: Final = nested()
+FLAG: Final = flag()
+STATIC: Final = static()
+AMOUNT: Final = decimal("an amount of money", 12)
+QUANTITY: Final = decimal("a quantity", 9)
+_POSITIVE: Final = decimal("a quantity", 9, least="0.000000001")
+_REFERENCE: Final = pattern(KEY_EXPECTED, KEY_PATTERN)
+_CURRENCY: Final = currency()
+_PROPERTY: Final = pattern(
+    "a property name of letters, digits, _ and -, at most 63 characters", r"[A-Za-z_][A-Za-z0-9_-]{0,62}"
+)
+_EVENT_TYPE: Final = pattern(
+    'an event type such as "api.call": letters, digits and . _ : / -, at most 128 characters',
+    r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
+)
+
+SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
+    "": (
+        Key("name", text(200), "API", "What is sold, as people read it."),
+        Key(
+            "currency", _CURRENCY, REQUIRED, "Currency of every price that names no other. Cannot change once applied."
+        ),
+        Key(
+            "products",
+            TABLE,
+            {},
+            f"Products by key; at most {MAX_PRODUCTS}. Without it there is one, named after the catalog.",
+        ),
+        Key("meters", TABLE, {}, f"Meters by key; at most {MAX_METERS}."),
+        Key("features", TABLE, {}, f"Features by key; at most {MAX_FEATURES}."),
+        Key("plans", TABLE, {}, f"Plans by key; at most {MAX_PLANS}."),
+    ),
+    "products.KEY": (
+        Key("name", text(200), REQUIRED, "As it stands on an invoice."),
+        Key("description", text(500, 0), "", "One line for the pricing page."),
+    ),
+    "meters.KEY": (
+        Key("event_type", _EVENT_TYPE, REQUIRED, "Events of this `type` are counted. Cannot change once applied."),
+        Key(
+            "aggregation",
+            one_of(*get_args(Aggregation)),
+            REQUIRED,
+            'How events become a number. This version counts "count" and "sum". Cannot change once applied.',
+        ),
+        Key(
+            "value_property",
+            _PROPERTY,
+            None,
+            'The property of `data` that is summed; required unless the aggregation is "count", which takes none. '
+            "Cannot change once applied.",
+        ),
+        Key(
+            "group_by", dimensions(), (), "Properties of `data` that usage is also kept by. Cannot change once applied."
+        ),
+        Key("count_on", one_of("attempt", "success"), "success", "Whether a call that failed is counted too."),
+        Key("unit", text(32, 0), "", "What one of it is called, such as call or token."),
+    ),
+    "features.KEY": (
+        Key(
+            "kind",
+            one_of("boolean", "static", "metered"),
+            REQUIRED,
+            "boolean: a plan has it or not; static: a plan gives it a value; metered: a plan's quota of its meter. "
+            "Cannot change once applied.",
+        ),
+        Key("meter", _REFERENCE, None, "The meter of a metered feature; required for it, and only for it."),
+        Key("description", text(500, 0), "", "One line for the pricing page."),
+    ),
+    "plans.KEY": (
+        Key("product", _REFERENCE, DEPENDS, "What the plan sells. Required when there are several products."),
+        Key("name", text(200), DEPENDS, "As people read it. Without it, the plan's key."),
+        Key("limits", TABLE, (), f"Rate limits, an array of tables; at most {MAX_LIMITS}. All of them hold."),
+        Key("quotas", TABLE, (), f"Quotas, an array of tables; at most {MAX_QUOTAS}, one a meter."),
+        Key("prices", TABLE, (), f"Prices, an array of tables; at most {MAX_PRICES}. All of them are charged."),
+        Key("features", TABLE, {}, "Values of boolean and static features, by key."),
+    ),
+    "plans.KEY.limits": (
+        Key("name", _REFERENCE, REQUIRED, "Names the policy in `RateLimit` headers; once in a plan."),
+        Key(
+            "limit",
+            whole("a whole number of requests", 1, MAX_LIMIT),
+            REQUIRED,
+            "Requests in a window, at most 1000000 a second. As many may come at once.",
+        ),
+        Key("window_seconds", whole("a whole number of seconds", 1, MAX_WINDOW_SECONDS), REQUIRED, "The window."),
+        Key(
+            "meter",
+            _REFERENCE,
+            None,
+            "Judges only checks of this meter, and counts their cost. Without it every check counts 1.",
+        ),
+        Key(
+            "per",
+            one_of("key", "customer"),
+            "customer",
+            "Whether each key has the limit, or all keys of a customer share it.",
+        ),
+    ),
+    "plans.KEY.quotas": (
+        Key("meter", _REFERENCE, REQUIRED, "The meter it allows; once in a plan."),
+        Key("limit", QUANTITY, REQUIRED, "The allowance of each period: a month from the instant of purchase."),
+        Key(
+            "kind",
+            one_of("hard", "soft"),
+            REQUIRED,
+            "hard: refused beyond the limit; soft: goes on, and the overage is billed.",
+        ),
+    ),
+    "plans.KEY.prices": (
+        Key("key", _REFERENCE, REQUIRED, "Names the price; once in a plan."),
+        Key(
+            "model",
+            one_of("flat", "per_unit", "graduated", "volume", "package"),
+            REQUIRED,
+            "How a quantity becomes an amount.",
+        ),
+        Key("currency", _CURRENCY, DEPENDS, "Without it, the catalog's."),
+        Key("meter", _REFERENCE, None, "The usage that is billed. Every model needs it but flat, which takes none."),
+        Key("interval", one_of("month", "year", "once"), "month", "How often it is charged; once is for flat alone."),
+        Key("unit_amount", AMOUNT, None, "per_unit: the amount of one unit."),
+        Key("flat_amount", AMOUNT, None, "flat: the amount of an interval."),
+        Key(
+            "tiers",
+            TABLE,
+            (),
+            f'graduated, volume: an array of tables, ascending, the last up to "inf"; at most {MAX_TIERS}.',
+        ),
+        Key("package_size", _POSITIVE, None, "package: units in a package."),
+        Key("package_amount", AMOUNT, None, "package: the amount of one package."),
+        Key("package_round", one_of("up", "down"), "up", "package: whether a package that is begun is charged."),
+        Key(
+            "included",
+            QUANTITY,
+            Decimal(0),
+            "Units of an interval that cost nothing; taken off before the model. Not for flat.",
+        ),
+        Key("minimum", AMOUNT, None, "The least amount of an interval. Not for flat."),
+        Key("maximum", AMOUNT, None, "The most an interval can cost. Not for flat."),
+        Key(
+            "zero_usage_flat_fee",
+            FLAG,
+            True,
+            "graduated, volume: whether the first tier's flat amount is charged without usage.",
+        ),
+        Key(
+            "negative", one_of("clamp", "allow"), "clamp", "Whether usage below 0 bills 0 or is credited. Not for flat."
+        ),
+    ),
+    "plans.KEY.prices.tiers": (
+        Key("up_to", up_to(), REQUIRED, "Last unit of the tier; 100.5 of a tier up to 100 belongs to the next."),
+        Key("unit_amount", AMOUNT, REQUIRED, "The amount of one unit of this tier."),
+        Key("flat_amount", AMOUNT, Decimal(0), "Charged once when the tier is reached."),
+    ),
+}
+
+_METERED: Final = frozenset(
+    {"key", "model", "currency", "meter", "interval", "included", "minimum", "maximum", "negative"}
+)
+# model -> (keys it needs beside key and model, every key it takes)
+MODELS: Final[Mapping[str, tuple[tuple[str, ...], frozenset[str]]]] = {
+    "flat": (("flat_amount",), frozenset({"key", "model", "currency", "interval", "flat_amount"})),
+    "per_unit": (("meter", "unit_amount"), _METERED | {"unit_amount"}),
+    "graduated": (("meter", "tiers"), _METERED | {"tiers", "zero_usage_flat_fee"}),
+    "volume": (("meter", "tiers"), _METERED | {"tiers", "zero_usage_flat_fee"}),
+    "package": (
+        ("meter", "package_size", "package_amount"),
+        _METERED | {"package_size", "package_amount", "package_round"},
+    ),
+}
