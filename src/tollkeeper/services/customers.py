@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tollkeeper.core.catalog_keys import MAX_LIMITS
 from tollkeeper.core.customers import ENVIRONMENTS, Customer, Environment, Member, Subscription
 from tollkeeper.core.errors import Conflict, NotFound
 from tollkeeper.core.ids import new_id
@@ -75,7 +76,7 @@ class CustomerService:
             customer = Customer(customer_id or self._id("cus", now), name, email, currency, zone, now)
             rows.customers.add(customer)
             if email is not None:
-                rows.members.add(Member(self._id("mem", now), customer.id, email.lower(), name, now))
+                rows.members.add(Member(self._id("mem", now), customer.id, email.lower(), "", now))
             if bought:
                 for environment in ENVIRONMENTS:
                     rows.subscriptions.add(self._subscription(customer, environment, bought, now))
@@ -172,6 +173,9 @@ class CustomerService:
             _customer(rows, customer)
             if limit.meter is not None:
                 _require_meter(rows, "limit.meter", limit.meter)
+            own = {found.name for found in rows.overrides.limits(environment, customer)}
+            if limit.name not in own and len(own) >= MAX_LIMITS:
+                raise invalid("limit.name", f"a customer has at most {MAX_LIMITS} limits of its own")
             rows.overrides.set_limit(environment, customer, limit)
         self._on_change(customer)
 
@@ -236,9 +240,7 @@ class CustomerService:
 
     @staticmethod
     def _version(rows: Repositories, plan: str, version: int) -> Plan:
-        found = None
-        if fields.is_identifier(plan) and type(version) is int and 0 < version < 2**31:
-            found = rows.catalog.plan(plan, version)
+        found = rows.catalog.plan(plan, version) if fields.is_version(plan, version) else None
         if found is None:
             raise invalid("version", f"there is no version {version!r} of plan {str(plan)[:80]!r}")
         return found

@@ -8,30 +8,25 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any, Generic, TypeVar
 from unicodedata import category
-from zoneinfo import ZoneInfo
 
+from tollkeeper.core.catalog_keys import MAX_LIMIT, MAX_WINDOW_SECONDS
 from tollkeeper.core.customers import ENVIRONMENTS, Environment
 from tollkeeper.core.errors import InvalidRequest
+from tollkeeper.core.limits import MAX_LIMIT_PER_SECOND
 from tollkeeper.core.metering import QuantityInvalid, split_quantity
+from tollkeeper.core.money import CurrencyInvalid, exponent_of
+from tollkeeper.core.periods import ZoneInvalid, find_zone
 from tollkeeper.core.plans import Quota, RateLimit
 
 T = TypeVar("T")
 
 MAX_PAGE = 1000
-MAX_WINDOW_SECONDS = 31 * 86_400
 LAST_INSTANT = 253_402_300_799_999_999  # the end of the year 9999
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
 _SCOPE = re.compile(r"[a-z0-9_:.*-]{1,64}")
 _EMAIL = re.compile(r"[^@\s\"(),:;<>\[\\\]]{1,64}@[^@\s\"(),:;<>\[\\\]]{1,189}")
 _REFUSED = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of surrogate pairs, line and paragraph separators
-_OTHER_CLOCKS = (
-    "right/",
-    "posix/",
-    "posixrules",
-    "localtime",
-)  # in zone folders, but this machine's, or with leap seconds
-_CURRENCY = re.compile(r"[a-z]{3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +43,11 @@ def invalid(field: str, expected: str) -> InvalidRequest:
 
 def is_identifier(value: object) -> bool:
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
+
+
+def is_version(plan: object, version: object) -> bool:
+    """Whether the two could name a plan version."""
+    return is_identifier(plan) and type(version) is int and 0 < version < 2**31
 
 
 def identifier(field: str, value: object) -> str:
@@ -84,18 +84,18 @@ def environment_name(field: str, value: object) -> Environment:
 
 
 def currency_code(field: str, value: object) -> str:
-    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
-        raise invalid(field, "a currency of three lower-case letters, such as usd, is expected")
-    return value
+    try:
+        exponent_of(value if isinstance(value, str) else "")
+    except CurrencyInvalid as error:
+        raise CurrencyInvalid(f"{field}: {error.detail}", field=field) from None
+    return str(value)
 
 
 def zone_name(field: str, value: object) -> str:
     try:
-        if isinstance(value, str) and not value.startswith(_OTHER_CLOCKS):
-            return ZoneInfo(value).key
-    except (LookupError, ValueError, OSError):
-        pass
-    raise invalid(field, "an IANA time zone such as Europe/Berlin is expected")
+        return find_zone(value if isinstance(value, str) else "").key
+    except ZoneInvalid as error:
+        raise ZoneInvalid(f"{field}: {error.detail}", field=field) from None
 
 
 def instant(field: str, value: object, after: int) -> int:
@@ -129,11 +129,13 @@ def networks(field: str, value: object, most: int = 64) -> tuple[str, ...]:
 
 
 def rate_limit(limit: RateLimit) -> None:
+    """The bounds that the catalog sets for a plan's limits."""
     identifier("limit.name", limit.name)
-    if type(limit.limit) is not int or not 1 <= limit.limit <= 10**9:
-        raise invalid("limit.limit", "a number of requests from 1 to 1,000,000,000 is expected")
     if type(limit.window_seconds) is not int or not 1 <= limit.window_seconds <= MAX_WINDOW_SECONDS:
         raise invalid("limit.window_seconds", f"a number of seconds from 1 to {MAX_WINDOW_SECONDS} is expected")
+    most = min(MAX_LIMIT, limit.window_seconds * MAX_LIMIT_PER_SECOND)
+    if type(limit.limit) is not int or not 1 <= limit.limit <= most:
+        raise invalid("limit.limit", f"a number of requests from 1 to {most} is expected")
     if limit.per not in ("key", "customer"):
         raise invalid("limit.per", "key or customer is expected")
     if limit.meter is not None:

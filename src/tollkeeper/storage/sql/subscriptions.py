@@ -83,7 +83,7 @@ class SqlSubscriptions:
     def plans_in_use(self) -> Sequence[tuple[str, int]]:
         columns = subscriptions.c
         query = select(columns.plan, columns.plan_version).where(columns.ended_at.is_(None)).distinct()
-        return self._connection.execute(query).tuples().all()
+        return [(row.plan, row.plan_version) for row in self._connection.execute(query)]
 
     def end(self, environment: Environment, subscription: str, at: int) -> None:
         self._connection.execute(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -16,12 +18,20 @@ INSTANT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         op.execute("PRAGMA application_id = 0x546F6C6C")
-    op.create_table(
+    meta = op.create_table(
         "meta",
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("value", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_meta"),
         sqlite_strict=True,
+    )
+    # Made once, with the file: the id that X-usage.db repeats, and the key that signs reservations and links.
+    op.bulk_insert(
+        meta,
+        [
+            {"name": "pair_id", "value": secrets.token_hex(16)},
+            {"name": "signing_secret", "value": secrets.token_hex(32)},
+        ],
     )
     op.create_table(
         "customers",

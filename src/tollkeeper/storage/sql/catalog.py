@@ -1,0 +1,67 @@
+"""Rows of applied catalogs and plan versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, desc, insert, or_, select, update
+
+from tollkeeper.core.catalog import catalog_from_dict, catalog_to_dict, plan_from_dict, plan_to_dict
+from tollkeeper.core.plans import Plan
+from tollkeeper.core.ports import CatalogVersion
+from tollkeeper.storage.sql.tables import catalog_versions, plan_versions
+
+
+class SqlCatalog:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def current(self) -> CatalogVersion | None:
+        row = self._connection.execute(
+            select(catalog_versions).order_by(desc(catalog_versions.c.version)).limit(1)
+        ).first()
+        if row is None:
+            return None
+        catalog = catalog_from_dict(json.loads(row.document))
+        return CatalogVersion(row.version, row.text, row.fingerprint, row.applied_at, catalog)
+
+    def add(self, version: CatalogVersion) -> None:
+        self._connection.execute(
+            insert(catalog_versions).values(
+                version=version.version,
+                text=version.text,
+                document=json.dumps(catalog_to_dict(version.catalog)),
+                fingerprint=version.fingerprint,
+                applied_at=version.applied_at,
+            )
+        )
+
+    def plan(self, key: str, version: int) -> Plan | None:
+        query = select(plan_versions.c.document).where(plan_versions.c.plan == key, plan_versions.c.version == version)
+        document = self._connection.execute(query).scalar()
+        return plan_from_dict(json.loads(document)) if document else None
+
+    def latest_plan(self, key: str) -> Plan | None:
+        query = (
+            select(plan_versions.c.document)
+            .where(plan_versions.c.plan == key)
+            .order_by(desc(plan_versions.c.version))
+            .limit(1)
+        )
+        document = self._connection.execute(query).scalar()
+        return plan_from_dict(json.loads(document)) if document else None
+
+    def add_plan(self, plan: Plan) -> None:
+        self._connection.execute(
+            insert(plan_versions).values(
+                plan=plan.key, version=plan.version, document=json.dumps(plan_to_dict(plan)), archived=0
+            )
+        )
+
+    def archive_all_but(self, plans: Sequence[tuple[str, int]]) -> None:
+        columns = plan_versions.c
+        offered = or_(*(and_(columns.plan == key, columns.version == version) for key, version in plans))
+        self._connection.execute(update(plan_versions).values(archived=1))
+        if plans:
+            self._connection.execute(update(plan_versions).where(offered).values(archived=0))
