@@ -9,7 +9,7 @@ import pytest
 
 from desk import CATALOG, DAY, START, Desk
 from tollkeeper.core.catalog import parse_catalog
-from tollkeeper.core.errors import CatalogInvalid, NotFound
+from tollkeeper.core.errors import CatalogInvalid, InvalidRequest, NotFound
 
 SMALLER = CATALOG.replace('"1000"', '"500"')
 WITHOUT_PRO = CATALOG[: CATALOG.index("[plans.pro]")]
@@ -129,3 +129,23 @@ def test_a_meter_that_nobody_uses_may_go(desk: Desk) -> None:
 def test_a_plan_that_is_not_there_is_not_found(desk: Desk, key: str, version: int | None) -> None:
     with pytest.raises(NotFound):
         desk.catalog.plan(key, version)
+
+
+def test_every_version_is_kept_and_listed_newest_first(desk: Desk) -> None:
+    applied = [desk.catalog.version(1)]
+    for text in (SMALLER, WITHOUT_PRO):
+        desk.now += DAY
+        applied.append(desk.catalog.apply(text).version)
+    first = desk.catalog.versions(limit=2)
+    assert list(first.items) == applied[:0:-1]
+    rest = desk.catalog.versions(first.next, limit=2)
+    assert (list(rest.items), rest.next) == (applied[:1], None)
+    assert [desk.catalog.version(number) for number in (1, 2, 3)] == applied
+
+
+def test_a_version_that_never_was_is_not_found(desk: Desk) -> None:
+    for version in (0, 2, -1, 2**80):
+        with pytest.raises(NotFound):
+            desk.catalog.version(version)
+    with pytest.raises(InvalidRequest):
+        desk.catalog.versions("cus_x")

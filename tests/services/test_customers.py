@@ -290,3 +290,25 @@ def test_an_unknown_customer_is_not_found_everywhere(desk: Desk, customer: str) 
         with pytest.raises(NotFound):
             call()
     assert desk.changes == []
+
+
+def test_a_change_keeps_what_it_does_not_name_and_the_zone_of_periods(desk: Desk) -> None:
+    made = desk.customers.create("acme", "Acme", "ada@example.com", "free", zone="Europe/Berlin")
+    desk.changes.clear()
+    changed = desk.customers.change("acme", name=" Acme Ltd ", zone="Asia/Tokyo")
+    assert changed.customer == replace(made.customer, name="Acme Ltd", zone="Asia/Tokyo")
+    assert changed.subscriptions == made.subscriptions
+    assert desk.customers.change("acme", email=None).customer == replace(changed.customer, email=None)
+    assert desk.customers.get("acme").customer.email is None
+    assert desk.customers.change("acme").customer.email is None
+    assert desk.changes == ["acme"] * 3
+
+
+def test_a_faulty_change_changes_nothing(desk: Desk) -> None:
+    made = desk.customers.create("acme", "Acme", "ada@example.com")
+    for fault in ({"name": ""}, {"name": "Ada", "email": "nobody"}, {"zone": "Mars/Olympus"}):
+        with pytest.raises(InvalidRequest):
+            desk.customers.change("acme", **fault)  # type: ignore[arg-type]
+    assert desk.customers.get("acme") == made
+    with pytest.raises(NotFound):
+        desk.customers.change("nobody", name="Ada")

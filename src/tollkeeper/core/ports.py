@@ -22,6 +22,10 @@ class CustomerRepository(Protocol):
 
     def get(self, customer: str) -> Customer | None: ...
 
+    def change(self, customer: Customer) -> None:
+        """Write its name, e-mail and zone; the rest is fixed for good."""
+        ...
+
     def list(self, after: str | None, limit: int) -> Sequence[Customer]:
         """Ordered by id, ids greater than `after`."""
         ...
@@ -113,6 +117,12 @@ class CatalogVersion:
 
 class CatalogRepository(Protocol):
     def current(self) -> CatalogVersion | None: ...
+
+    def version(self, version: int) -> CatalogVersion | None: ...
+
+    def versions(self, before: int | None, limit: int) -> Sequence[CatalogVersion]:
+        """Newest first, those below `before`."""
+        ...
 
     def add(self, version: CatalogVersion) -> None: ...
 

@@ -11,6 +11,7 @@ from tollkeeper.core.errors import CatalogInvalid, NotFound
 from tollkeeper.core.plans import Catalog, Plan
 from tollkeeper.core.ports import CatalogVersion, Database, Repositories
 from tollkeeper.services import fields
+from tollkeeper.services.fields import Page
 
 FILE = "tollkeeper.toml"
 
@@ -70,6 +71,23 @@ class CatalogService:
         """None before the first apply."""
         with self._database.read() as rows:
             return rows.catalog.current()
+
+    def version(self, version: int) -> CatalogVersion:
+        """A catalog as it was applied. Raises NotFound."""
+        with self._database.read() as rows:
+            found = rows.catalog.version(version) if 0 < version < 2**31 else None
+        if found is None:
+            raise NotFound(f"There is no version {str(version)[:20]} of the catalog.")
+        return found
+
+    def versions(self, cursor: str | None = None, limit: int = 100) -> Page[CatalogVersion]:
+        """Every catalog that was applied, newest first."""
+        after, limit = fields.page_bounds(cursor, limit)
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 10):
+            raise fields.invalid("cursor", "the `next_cursor` of the page before is expected")
+        with self._database.read() as rows:
+            found = rows.catalog.versions(None if after is None else int(after), limit + 1)
+        return Page(found[:limit], str(found[limit - 1].version) if len(found) > limit else None)
 
     def plan(self, key: str, version: int | None = None) -> Plan:
         """A plan as it was at `version`, or (None) as it is on offer. Raises NotFound."""

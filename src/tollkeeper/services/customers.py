@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import EllipsisType
 
 from tollkeeper.core.catalog_keys import MAX_LIMITS
 from tollkeeper.core.customers import ENVIRONMENTS, Customer, Environment, Member, Subscription
@@ -97,6 +98,36 @@ class CustomerService:
             current = rows.subscriptions.current([customer.id for customer in found])
         records = [CustomerRecord(customer, tuple(current[customer.id])) for customer in found[:limit]]
         return Page(records, records[-1].customer.id if len(found) > limit else None)
+
+    def change(
+        self,
+        customer: str,
+        *,
+        name: str | None = None,
+        email: str | EllipsisType | None = ...,
+        zone: str | None = None,
+    ) -> CustomerRecord:
+        """Give a customer another name, e-mail (None removes it) or zone; what is left out stays.
+
+        The zone is for display: subscriptions keep the one in which their periods are counted. Raises InvalidRequest, NotFound.
+        """
+        name = None if name is None else fields.line("name", name)
+        zone = None if zone is None else fields.zone_name("zone", zone)
+        if isinstance(email, str):
+            email = fields.email_address("email", email)
+        with self._database.write() as rows:
+            before = _customer(rows, customer)
+            after = replace(
+                before,
+                name=before.name if name is None else name,
+                email=before.email if isinstance(email, EllipsisType) else email,
+                zone=before.zone if zone is None else zone,
+            )
+            if after != before:
+                rows.customers.change(after)
+            record = self._record(rows, after)
+        self._on_change(customer)
+        return record
 
     def members(self, customer: str) -> Sequence[Member]:
         """Raises NotFound."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, and_, desc, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, desc, insert, or_, select, update
 
 from tollkeeper.core.catalog import catalog_from_dict, catalog_to_dict, plan_from_dict, plan_to_dict
 from tollkeeper.core.plans import Plan
@@ -13,18 +14,28 @@ from tollkeeper.core.ports import CatalogVersion
 from tollkeeper.storage.sql.tables import catalog_versions, plan_versions
 
 
+def _version_from(row: Row[Any]) -> CatalogVersion:
+    catalog = catalog_from_dict(json.loads(row.document))
+    return CatalogVersion(row.version, row.text, row.fingerprint, row.applied_at, catalog)
+
+
 class SqlCatalog:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def current(self) -> CatalogVersion | None:
-        row = self._connection.execute(
-            select(catalog_versions).order_by(desc(catalog_versions.c.version)).limit(1)
-        ).first()
-        if row is None:
-            return None
-        catalog = catalog_from_dict(json.loads(row.document))
-        return CatalogVersion(row.version, row.text, row.fingerprint, row.applied_at, catalog)
+        found = self.versions(None, 1)
+        return found[0] if found else None
+
+    def version(self, version: int) -> CatalogVersion | None:
+        found = self.versions(version + 1, 1)
+        return found[0] if found and found[0].version == version else None
+
+    def versions(self, before: int | None, limit: int) -> Sequence[CatalogVersion]:
+        query = select(catalog_versions).order_by(desc(catalog_versions.c.version)).limit(limit)
+        if before is not None:
+            query = query.where(catalog_versions.c.version < before)
+        return [_version_from(row) for row in self._connection.execute(query)]
 
     def add(self, version: CatalogVersion) -> None:
         self._connection.execute(

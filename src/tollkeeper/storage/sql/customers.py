@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tollkeeper.core.customers import Customer, Member
 from tollkeeper.storage.sql.tables import customers, members
@@ -34,6 +34,13 @@ class SqlCustomers:
     def get(self, customer: str) -> Customer | None:
         row = self._connection.execute(select(customers).where(customers.c.id == customer)).first()
         return customer_from(row) if row else None
+
+    def change(self, customer: Customer) -> None:
+        self._connection.execute(
+            update(customers)
+            .where(customers.c.id == customer.id)
+            .values(name=customer.name, email=customer.email, zone=customer.zone)
+        )
 
     def list(self, after: str | None, limit: int) -> Sequence[Customer]:
         query = select(customers).order_by(customers.c.id).limit(limit)
