@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "client": (set(), set()),
     "dotenv": ({"core"}, set()),
 }
-FREE = {"bootstrap", "settings", "__init__", "__main__"}
+FREE = {"bootstrap", "server", "settings", "__init__", "__main__"}
 
 
 def layer(path: Path) -> str:

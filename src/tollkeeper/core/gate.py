@@ -1,9 +1,21 @@
-"""The gate's answer, a value. Every surface sends the same one; `status` is what an HTTP surface answers with."""
+"""The gate's answer, a value: judged in integers, told in words only when asked.
+
+`decide` is pure: it judges every rate limit and the quota together, so that a refusal takes nothing and an admission takes all.
+A Decision keeps the numbers it was made of; header values and the wire form come from those same numbers.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from json import dumps
+from typing import Any, Final, Literal
+
+from tollkeeper.core.ids import ulid_of
+from tollkeeper.core.metering import NANOS, format_quantity, join_quantity
 
 Code = Literal[
     "VALID",
@@ -29,8 +41,86 @@ STATUS: dict[Code, int] = {
     "PAYMENT_REQUIRED": 402,
 }
 
+TITLE: dict[Code, str] = {
+    "VALID": "Allowed",
+    "NOT_FOUND": "No such API key",
+    "DISABLED": "This API key is revoked",
+    "EXPIRED": "This API key has expired",
+    "FORBIDDEN": "This API key may not be used from here",
+    "INSUFFICIENT_SCOPE": "This API key lacks a scope",
+    "RATE_LIMITED": "Too many requests",
+    "QUOTA_EXCEEDED": "The quota of this period is used up",
+    "PAYMENT_REQUIRED": "No active subscription",
+}
 
-@dataclass(slots=True)
+# https://www.iana.org/assignments/http-problem-types (registered by the RateLimit header draft)
+IANA_TYPE: dict[str, str] = {
+    "QUOTA_EXCEEDED": "https://iana.org/assignments/http-problem-types#quota-exceeded",
+}
+
+SECOND_NS: Final = 1_000_000_000
+PENDING: Final = ',"pending":true'
+
+
+class Bucket:
+    """One rate limit of one holder: the policy in nanoseconds, and the GCRA number (`core.limits`)."""
+
+    __slots__ = ("interval", "json", "limit", "name", "tat", "weighted", "window", "window_seconds")
+
+    def __init__(self, name: str, limit: int, window_seconds: int, weighted: bool) -> None:
+        self.name = name
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self.window = window_seconds * SECOND_NS
+        self.interval = self.window // limit
+        self.weighted = weighted  # counts the cost of a check, not the check
+        self.tat = 0
+        self.json = f'{{"name":{dumps(name)},"limit":{limit},"remaining":'
+
+
+class Total:
+    """What a customer has used of a meter in the current period, pending included, in billionths."""
+
+    __slots__ = ("used",)
+
+    def __init__(self, used: int = 0) -> None:
+        self.used = used
+
+
+class Allowance:
+    """A quota in billionths."""
+
+    __slots__ = ("hard", "json", "limit", "meter")
+
+    def __init__(self, meter: str, limit: Decimal, hard: bool) -> None:
+        self.meter = meter
+        self.limit = int(limit.scaleb(9))
+        self.hard = hard
+        kind = "hard" if hard else "soft"
+        self.json = f'{{"meter":{dumps(meter)},"kind":"{kind}","limit":"{_text(self.limit)}","used":"'
+
+
+def decide(
+    buckets: Sequence[Bucket], now: int, cost: int, allowance: Allowance | None, used: int, amount: int
+) -> tuple[Code, Bucket | None, list[int]]:
+    """Judge without taking: the code, the bucket that refused, and each bucket's number if admitted.
+
+    `now` in ns of a steady clock; `cost` in whole units for weighted buckets; `used` and `amount` in billionths.
+    """
+    tats: list[int] = []
+    take = tats.append
+    for bucket in buckets:
+        tat = bucket.tat
+        tat = (tat if tat > now else now) + (bucket.interval * cost if bucket.weighted else bucket.interval)
+        if tat - now > bucket.window:
+            return "RATE_LIMITED", bucket, tats
+        take(tat)
+    if allowance is not None and allowance.hard and amount > 0 and used + amount > allowance.limit:
+        return "QUOTA_EXCEEDED", None, tats
+    return "VALID", None, tats
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimitState:
     """One policy after this decision. `reset_seconds`: until the bucket is full again, rounded up."""
 
@@ -41,9 +131,9 @@ class RateLimitState:
     window_seconds: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class QuotaState:
-    """Decimals as strings; `resets_at` is RFC 3339. A soft quota may show `remaining` "0" while usage goes on."""
+    """Decimals as strings; `resets_at` is RFC 3339. Past the limit of a soft quota `remaining` stays "0"."""
 
     meter: str
     kind: Literal["hard", "soft"]
@@ -53,36 +143,252 @@ class QuotaState:
     resets_at: str
 
 
-@dataclass(slots=True)
-class Problem:
-    """RFC 9457 problem details. `type` links to the page of this code in the docs."""
+class Who:
+    """Whom a key speaks for, as the decision tells it."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
+    __slots__ = ("customer", "environment", "json", "key_id", "plan")
+
+    def __init__(self, customer: str | None, key_id: str | None, environment: str | None, plan: str | None) -> None:
+        self.customer = customer
+        self.key_id = key_id
+        self.environment = environment
+        self.plan = plan
+        self.json = dumps(
+            {"customer": customer, "key_id": key_id, "environment": environment, "plan": plan}, separators=(",", ":")
+        )[1:-1]
 
 
-@dataclass(slots=True)
+NOBODY: Final = Who(None, None, None, None)
+
+
+class Terms:
+    """What a request is judged by: the limits that hold for it, and the quota of its meter."""
+
+    __slots__ = ("allowance", "buckets")
+
+    def __init__(self, buckets: Sequence[Bucket] = (), allowance: Allowance | None = None) -> None:
+        self.buckets = buckets
+        self.allowance = allowance
+
+
+NO_TERMS: Final = Terms()
+
+
 class Decision:
-    """`retry_after` (seconds, ≥ 1) is set on 429 only when waiting helps."""
+    """The gate's answer. `code` says it; the rest is told when asked, from the numbers of the moment it was made.
 
-    code: Code
-    status: int
-    request_id: str
-    event_id: str | None = None
-    reservation: str | None = None
-    customer: str | None = None
-    key_id: str | None = None
-    environment: str | None = None
-    plan: str | None = None
-    rate_limits: tuple[RateLimitState, ...] = ()
-    quota: QuotaState | None = None
-    problem: Problem | None = None
-    retry_after: int | None = None
+    `amount` (billionths) is what it took and holds: the usage event will carry it; 0 when nothing was taken, or all was given back.
+    `id`: 128 bits, a ULID; the request and its usage event share it.
+    """
+
+    __slots__ = ("amount", "code", "id", "now", "reason", "resets_at", "tats", "terms", "used", "who")
+
+    def __init__(
+        self,
+        code: Code,
+        id: int,
+        who: Who,
+        terms: Terms = NO_TERMS,
+        now: int = 0,
+        tats: Sequence[int] = (),
+        used: int = 0,
+        resets_at: int = 0,
+        amount: int = 0,
+        reason: Bucket | str | None = None,
+    ) -> None:
+        self.code = code
+        self.id = id
+        self.who = who
+        self.terms = terms
+        self.now = now  # steady ns
+        self.tats = tats
+        self.used = used
+        self.resets_at = resets_at
+        self.amount = amount
+        self.reason = reason
 
     @property
     def allowed(self) -> bool:
         return self.code == "VALID"
+
+    @property
+    def status(self) -> int:
+        """What an HTTP surface answers with."""
+        return STATUS[self.code]
+
+    @property
+    def ulid(self) -> str:
+        return ulid_of(self.id)
+
+    @property
+    def request_id(self) -> str:
+        return f"req_{self.ulid}"
+
+    @property
+    def event_id(self) -> str | None:
+        """The usage event's id; None when nothing was recorded."""
+        return f"evt_{self.ulid}" if self.amount else None
+
+    @property
+    def rate_limits(self) -> tuple[RateLimitState, ...]:
+        """Every policy that was judged, the tightest first in `headers`."""
+        now = self.now
+        states = []
+        for i, bucket in enumerate(self.terms.buckets):
+            tat = self.tats[i]
+            spent = tat - now if tat > now else 0
+            remaining = (bucket.window - spent) // bucket.interval if spent < bucket.window else 0
+            states.append(
+                RateLimitState(
+                    bucket.name,
+                    bucket.limit,
+                    min(remaining, bucket.limit),
+                    -(-spent // SECOND_NS),
+                    bucket.window_seconds,
+                )
+            )
+        return tuple(states)
+
+    @property
+    def quota(self) -> QuotaState | None:
+        allowance = self.terms.allowance
+        if allowance is None:
+            return None
+        left = allowance.limit - self.used
+        return QuotaState(
+            allowance.meter,
+            "hard" if allowance.hard else "soft",
+            _text(allowance.limit),
+            _text(self.used),
+            _text(left if left > 0 else 0),
+            instant(self.resets_at),
+        )
+
+    def retry_after(self, cost: int = 1) -> int | None:
+        """Seconds (≥ 1) after which the same request would pass the limit or quota that refused it; None: waiting does not help."""
+        bucket = self.reason
+        if isinstance(bucket, Bucket):
+            need = bucket.interval * (cost if bucket.weighted else 1)
+            if need > bucket.window:
+                return None
+            tat = self.tats[self.terms.buckets.index(bucket)]
+            wait = max(tat, self.now) + need - self.now - bucket.window
+            return max(1, -(-wait // SECOND_NS))
+        if self.code == "QUOTA_EXCEEDED" and self.terms.allowance is not None and self.terms.allowance.limit > 0:
+            return max(1, -(-(self.resets_at - (self.id >> 80) * 1000) // 1_000_000))
+        return None
+
+    def explain(self) -> str:
+        """One sentence for the person whose request was refused."""
+        bucket = self.reason
+        if isinstance(bucket, str):
+            return bucket
+        if bucket is not None:
+            return f"The limit {bucket.name!r} allows {bucket.limit} in {bucket.window_seconds} s."
+        if self.code == "QUOTA_EXCEEDED" and (quota := self.quota) is not None:
+            return f"{quota.used} of {quota.limit} {quota.meter} are used; the quota starts again at {quota.resets_at}."
+        return TITLE[self.code] + "."
+
+    def problem(self, docs: str = "") -> dict[str, Any] | None:
+        """RFC 9457 problem details, None when allowed. `docs` is the address the error pages hang from."""
+        if self.code == "VALID":
+            return None
+        problem: dict[str, Any] = {
+            "type": IANA_TYPE.get(self.code) or f"{docs}/docs/errors/{self.code}",
+            "title": TITLE[self.code],
+            "status": self.status,
+            "detail": self.explain(),
+            "code": self.code,
+            "request_id": self.request_id,
+        }
+        if self.code in IANA_TYPE:
+            problem["help"] = f"{docs}/docs/errors/{self.code}"
+        return problem
+
+    def as_dict(self, docs: str = "") -> dict[str, Any]:
+        """The wire form of `POST /v1/check`."""
+        who = self.who
+        quota = self.quota
+        return {
+            "code": self.code,
+            "status": self.status,
+            "request_id": self.request_id,
+            "event_id": self.event_id,
+            "reservation": None,
+            "customer": who.customer,
+            "key_id": who.key_id,
+            "environment": who.environment,
+            "plan": who.plan,
+            "rate_limits": [
+                {"name": s.name, "limit": s.limit, "remaining": s.remaining, "reset_seconds": s.reset_seconds}
+                for s in self.rate_limits
+            ],
+            "quota": None
+            if quota is None
+            else {name: getattr(quota, name) for name in ("meter", "kind", "limit", "used", "remaining", "resets_at")},
+            "problem": self.problem(docs),
+        }
+
+    def to_json(self, docs: str = "", *, pending: bool = False) -> bytes:
+        """`as_dict` as JSON, made of parts that were encoded once. `pending`: answered before the commit."""
+        text = self.ulid
+        now = self.now
+        limits = []
+        for bucket, tat in zip(self.terms.buckets, self.tats, strict=True):
+            spent = tat - now if tat > now else 0
+            window = bucket.window
+            remaining = (window - spent) // bucket.interval if spent < window else 0
+            if remaining > bucket.limit:
+                remaining = bucket.limit
+            limits.append(f'{bucket.json}{remaining},"reset_seconds":{-(-spent // SECOND_NS)}}}')
+        quota = "null"
+        allowance = self.terms.allowance
+        if allowance is not None:
+            left = allowance.limit - self.used
+            quota = (
+                f'{allowance.json}{_text(self.used)}","remaining":"{_text(left if left > 0 else 0)}",'
+                f'"resets_at":"{instant(self.resets_at)}"}}'
+            )
+        event = f'"evt_{text}"' if self.amount else "null"
+        problem = "null" if self.code == "VALID" else dumps(self.problem(docs), separators=(",", ":"))
+        return (
+            f'{{"code":"{self.code}","status":{STATUS[self.code]},"request_id":"req_{text}","event_id":{event},'
+            f'"reservation":null,{self.who.json},"rate_limits":[{",".join(limits)}],"quota":{quota},'
+            f'"problem":{problem}{PENDING if pending else ""}}}'
+        ).encode()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """`RateLimit-Policy`, `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10), `X-RateLimit-*`, `Retry-After`."""
+        states = self.rate_limits
+        quota = self.quota
+        out: list[tuple[str, str]] = []
+        policies = [f'"{s.name}";q={s.limit};w={s.window_seconds}' for s in states]
+        current = [f'"{s.name}";r={s.remaining};t={s.reset_seconds}' for s in states]
+        if quota is not None and self.terms.allowance is not None:
+            left = max(0, self.terms.allowance.limit - self.used) // NANOS
+            policies.append(f'"quota-{quota.meter}";q={self.terms.allowance.limit // NANOS}')
+            current.append(f'"quota-{quota.meter}";r={left}')
+        if policies:
+            out.append(("ratelimit-policy", ", ".join(policies)))
+            out.append(("ratelimit", ", ".join(current)))
+        if states:
+            tightest = min(states, key=lambda s: s.remaining / s.limit)
+            out.append(("x-ratelimit-limit", str(tightest.limit)))
+            out.append(("x-ratelimit-remaining", str(tightest.remaining)))
+            out.append(("x-ratelimit-reset", str(tightest.reset_seconds)))
+        wait = self.retry_after()
+        if wait is not None:
+            out.append(("retry-after", str(wait)))
+        return out
+
+
+def _text(billionths: int) -> str:
+    return str(billionths // NANOS) if billionths % NANOS == 0 else format_quantity(join_quantity(0, billionths))
+
+
+@lru_cache(maxsize=4096)
+def instant(us: int) -> str:
+    """RFC 3339 in UTC; microseconds only when there are any."""
+    seconds, micros = divmod(us, 1_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{micros:06d}Z" if micros else f"{text}Z"

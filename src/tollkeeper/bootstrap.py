@@ -1,0 +1,131 @@
+"""Wires settings, adapters and services. Imported only by the entry points; what only a server needs is in `server.py`, loaded late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import StorageUnavailable
+from tollkeeper.core.keys import ApiKey
+from tollkeeper.services.catalog import CatalogService
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.customers import CustomerService
+from tollkeeper.services.gate import Gate
+from tollkeeper.services.ingest import Ingest
+from tollkeeper.services.keys import KeyService
+from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.usage import Usage
+from tollkeeper.storage.sql.engine import open_database
+from tollkeeper.storage.sql.files import database_files
+from tollkeeper.storage.sql.lock import OwnerLock
+from tollkeeper.storage.sql.usage.file import UsageFile
+
+_encode = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
+
+
+def canonical_json(value: Any) -> str:
+    """Keys sorted, no spaces, numbers exact."""
+    return _encode(value).decode()
+
+
+class Tollkeeper:
+    """One installation, opened by the one process that owns its files. `close` commits what is queued."""
+
+    def __init__(self, url: str, *, clock: Clock | None = None, event_max_age_days: int = 35) -> None:
+        """Raises AlreadyOpen, StorageMismatch, StorageUnavailable."""
+        self.clock = clock = clock or Clock()
+        self.files = database_files(url)
+        self._lock = OwnerLock(self.files.lock)
+        try:
+            self.database = open_database(url)
+            self.usage_file = UsageFile(self.files.usage, self.database.pair_id, clock.now_us)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._listeners: list[Callable[[str | None], None]] = []
+        now_us, random_bits = clock.now_us, clock.random_bits
+        self.catalog = CatalogService(self.database, now_us, self._changed)
+        self.customers = CustomerService(self.database, now_us, random_bits, self._changed)
+        self.keys = KeyService(self.database, now_us, random_bits, self._changed)
+        self.meters = MeterTable(self.usage_file.meters)
+        self._use_meters()
+        writer, reader = self.usage_file.writer, self.usage_file.reader
+        self.gate = Gate(self.database.grants, writer, reader, self.meters, clock)
+        self.ingest = Ingest(
+            self.gate,
+            writer,
+            self.meters,
+            canonical_json,
+            self._customer_of_key,
+            clock,
+            max_age_days=event_max_age_days,
+        )
+        self.usage = Usage(reader, self._periods, clock)
+        self._key_customers: dict[str, str | None] = {}
+
+    def close(self) -> None:
+        """Commit what is queued, record when keys were used, give the files back."""
+        self.touch_keys()
+        self.usage_file.close()
+        self.database.close()
+        self._lock.close()
+
+    def __enter__(self) -> Tollkeeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def listen(self, on_change: Callable[[str | None], None]) -> None:
+        """Call `on_change(customer)` after each change of keys, plans, subscriptions or catalog; None: everything."""
+        self._listeners.append(on_change)
+
+    def require_storage(self) -> None:
+        """Raises StorageUnavailable when the last commit of usage failed, or the main database does not answer."""
+        if self.usage_file.writer.failed is not None:
+            raise StorageUnavailable(f"The usage log did not take the last write: {self.usage_file.writer.failed}.")
+        self.catalog.current()
+
+    def touch_keys(self) -> None:
+        """Write down when keys were last used, as the gate saw it."""
+        used = self.gate.take_used()
+        if used:
+            self.keys.touch(used)
+
+    def key_by_digest(self, digest: bytes) -> ApiKey | None:
+        grant = self.database.grants.by_digest(digest)
+        return None if grant is None else grant.key
+
+    def _changed(self, customer: str | None) -> None:
+        if customer is None:
+            self._use_meters()
+        self.gate.drop(customer)
+        for listener in self._listeners:
+            listener(customer)
+
+    def _use_meters(self) -> None:
+        current = self.catalog.current()
+        if current is not None:
+            self.meters.use(list(current.catalog.meters.values()))
+
+    def _customer_of_key(self, key_id: str) -> str | None:
+        """A key never changes hands, so this is read once."""
+        if not key_id.startswith("key_"):
+            return None
+        found = self._key_customers.get(key_id)
+        if found is None:
+            with self.database.read() as rows:
+                key = rows.keys.get(key_id)
+            found = None if key is None else key.customer
+            if found is not None:
+                if len(self._key_customers) >= 100_000:
+                    self._key_customers.clear()
+                self._key_customers[key_id] = found
+        return found
+
+    def _periods(self, environment: Environment, customer: str) -> tuple[int, str] | None:
+        account = self.gate.account_of(environment, customer)
+        return None if account is None else (account.anchor, account.zone)

@@ -1,0 +1,513 @@
+"""The gate: who is this, may they, and what does it cost. The hot path, whole, in one file.
+
+A check touches memory only: one snapshot per key (key + customer + plan in one value), one bucket per limit, one total per customer and
+meter. Limits and quota are judged together and taken together under one lock; what is taken and then not recorded is given back.
+The only wait is for the commit of the usage event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from hashlib import sha256
+from typing import Any, Protocol
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.events import (
+    CHECK_SOURCE,
+    GATE,
+    GATE_SOURCE,
+    ULID_TIMED,
+    UUID_TIMED,
+    FoldTuple,
+    LogRow,
+    Outcome,
+    digest_id,
+    pack_id,
+)
+from tollkeeper.core.gate import NOBODY, Allowance, Bucket, Decision, Terms, Who, decide
+from tollkeeper.core.grants import CustomerGrant
+from tollkeeper.core.keys import looks_like_key
+from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
+from tollkeeper.core.periods import period_at
+from tollkeeper.core.ports import Grants
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others
+
+UNKNOWN_KEYS = 10_000
+
+
+class Ticket(Protocol):
+    outcomes: list[Outcome] | None
+    error: TollkeeperError | None
+
+    def wait(self) -> list[Outcome] | None: ...
+
+
+class Log(Protocol):
+    """The usage log's writer. `submit` queues rows; the future, `wait` or `settled` (on the writer's thread) ends after their commit."""
+
+    def submit(
+        self,
+        rows: list[LogRow],
+        future: asyncio.Future[None] | None = None,
+        settled: Callable[[Any], None] | None = None,
+    ) -> Any: ...
+
+
+class Totals(Protocol):
+    """Usage folded so far: meter number → billionths, for [start, end) in µs."""
+
+    def totals(self, environment: str, customer: str, start: int, end: int) -> dict[int, int]: ...
+
+
+class Gate:
+    """`check` for threads, `check_async` for a loop, `judge` then `record` or `refund` for surfaces that count successes only."""
+
+    def __init__(
+        self,
+        grants: Grants,
+        log: Log,
+        totals: Totals,
+        meters: MeterTable,
+        clock: Clock | None = None,
+        *,
+        snapshots: int = 200_000,
+    ) -> None:
+        self._grants = grants
+        self._log = log
+        self._totals = totals
+        self.meters = meters
+        self.clock = clock or Clock()
+        self._now_ns = self.clock.now_ns
+        self._steady_ns = self.clock.steady_ns
+        self._snapshots: dict[bytes, Snapshot] = {}
+        self._unknown: dict[bytes, None] = {}
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._lock = threading.Lock()
+        self._loading = threading.RLock()
+        self._generation = 0
+        self._max_snapshots = snapshots
+        self._boot = self.clock.random_bits(40) << 40
+        self._counter = itertools.count(1)  # next() is atomic
+        self.early_lost = 0
+        self.early_repeated = 0
+
+    # identity
+
+    def find(self, raw: str) -> Snapshot | None:
+        """The cached snapshot of a key; None when it must be loaded. No I/O."""
+        try:
+            return self._snapshots.get(sha256(raw.encode()).digest())
+        except UnicodeEncodeError:
+            return None
+
+    def load(self, raw: str) -> Snapshot | None:
+        """Read one key's snapshot (one SELECT); None when there is no such key. Junk costs no I/O."""
+        if looks_like_key(raw) is None:
+            return None
+        digest = sha256(raw.encode()).digest()
+        if digest in self._unknown:
+            return None
+        with self._loading:
+            generation = self._generation
+            grant = self._grants.by_digest(digest)
+            if grant is None:
+                if len(self._unknown) >= UNKNOWN_KEYS:
+                    self._unknown.clear()
+                if generation == self._generation:
+                    self._unknown[digest] = None
+                return None
+            account = None
+            if grant.grant is not None:
+                account = self.account(grant.key.environment, grant.grant)
+            snapshot = Snapshot(grant, account)
+            if account is not None and grant.grant is not None:
+                self._fill(snapshot, account, grant.grant)
+            with self._lock:
+                if generation == self._generation:  # a change that came meanwhile wins
+                    if len(self._snapshots) >= self._max_snapshots:
+                        self._snapshots.clear()
+                    self._snapshots[digest] = snapshot
+            return snapshot
+
+    def _fill(self, snapshot: Snapshot, account: Account, grant: CustomerGrant) -> None:
+        def bucket(limit: Any) -> Bucket:
+            holder = snapshot.key.id if limit.per == "key" else ""
+            where = (holder, limit.name, limit.limit, limit.window_seconds)
+            found = account.buckets.get(where)
+            if found is None:
+                found = account.buckets[where] = Bucket(
+                    limit.name, limit.limit, limit.window_seconds, limit.meter is not None
+                )
+            return found
+
+        limits = [(limit.meter, bucket(limit)) for limit in grant.limits]
+        snapshot.terms = Terms([b for meter, b in limits if meter is None])
+        quotas = {quota.meter: quota for quota in grant.quotas}
+        meters = self.meters.current
+        for key, entry in meters.by_key.items():
+            quota = quotas.get(key)
+            view = snapshot.meters[key] = MeterView(
+                account,
+                entry,
+                [b for meter, b in limits if meter is None or meter == key],
+                None if quota is None else Allowance(key, quota.limit, quota.kind == "hard"),
+                meters.epoch,
+            )
+            view.others = tuple(
+                Other(other.number, account.total(other.number), other.by_count)
+                for other in meters.by_type.get(entry.meter.event_type, ())
+                if other is not entry and (other.by_count or other.property == view.property)
+            )
+
+    def account(self, environment: Environment, grant: CustomerGrant) -> Account:
+        """A customer's account, with the current period's totals read once from the rollups.
+
+        Periods count from the purchase; without a subscription, from the day the customer was made.
+
+        Everything that queues usage for a customer gets the account first, so nothing can be in the queue when it is made.
+        """
+        where = (environment, grant.customer.id)
+        account = self._accounts.get(where)
+        if account is not None:
+            return account
+        with self._loading:
+            account = self._accounts.get(where)
+            if account is None:
+                anchor, zone = grant.customer.created_at, grant.customer.zone
+                if grant.subscription is not None:
+                    anchor, zone = grant.subscription.anchor, grant.subscription.zone
+                account = Account(environment, grant.customer.id, anchor, zone)
+                self._begin(account, self._now_ns() // 1000)
+                self._accounts[where] = account
+            return account
+
+    def account_of(self, environment: Environment, customer: str) -> Account | None:
+        """The account by customer id; None when there is no such customer. One SELECT the first time."""
+        account = self._accounts.get((environment, customer))
+        if account is None:
+            grant = self._grants.by_customer(environment, customer)
+            if grant is None:
+                return None
+            account = self.account(environment, grant)
+        return account
+
+    def add(self, account: Account, at: int, folds: Iterable[FoldTuple], sign: int = 1) -> None:
+        """Count usage that did not pass the gate; `sign` -1 takes it back (a duplicate, a failed commit)."""
+        if at >= account.end and self._now_ns() // 1000 >= account.end:
+            self._roll(account, self._now_ns() // 1000)
+        with self._lock:
+            for meter, _, units, nanos in folds:
+                if account.start <= at < account.end:
+                    account.total(meter).used += sign * (units * NANOS + nanos)
+                elif at >= account.end:
+                    account.following[meter] = account.following.get(meter, 0) + sign * (units * NANOS + nanos)
+
+    def _begin(self, account: Account, now_us: int) -> None:
+        anchor, zone = account.anchor, account.zone
+        start, end = period_at(anchor, zone, now_us)
+        next_start, next_end = period_at(anchor, zone, end)
+        read = self._totals.totals
+        used = read(account.environment, account.customer, start, end)
+        following = read(account.environment, account.customer, next_start, next_end)
+        with self._lock:
+            account.begin(start, end, used, following)
+
+    def _roll(self, account: Account, now_us: int) -> None:
+        """The period ended: what was recorded ahead of time for the next one is its beginning."""
+        with self._loading:
+            if now_us < account.end:
+                return
+            start, end = period_at(account.anchor, account.zone, account.end)
+            if now_us < end:
+                with self._lock:
+                    account.begin(start, end, account.following, {})
+            else:
+                self._begin(account, now_us)
+
+    def drop(self, customer: str | None = None) -> None:
+        """Forget snapshots of one customer, or all. Called after every commit that changes what they were made from."""
+        with self._lock:
+            self._generation += 1
+            self._unknown.clear()
+            if customer is None:
+                self._snapshots.clear()
+            else:
+                gone = [d for d, s in self._snapshots.items() if s.key.customer == customer]
+                for digest in gone:
+                    del self._snapshots[digest]
+
+    def take_used(self) -> dict[str, int]:
+        """When keys were last used (µs by key id) since the last call."""
+        used: dict[str, int] = {}
+        for snapshot in list(self._snapshots.values()):
+            if snapshot.last_used:
+                used[snapshot.key.id] = snapshot.last_used // 1000
+                snapshot.last_used = 0
+        return used
+
+    # decision
+
+    def _next_id(self, now_ns: int) -> int:
+        """48 bits of ms, 40 bits of this start, 40 bits of count: unique, and later ids are larger."""
+        return (now_ns // 1_000_000) << 80 | self._boot | (next(self._counter) & 0xFFFFFFFFFF)
+
+    def judge(
+        self,
+        snapshot: Snapshot | None,
+        meter: str | None,
+        cost: int | str | Decimal = 1,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision:
+        """Judge and take. What a decision took (`amount`) must then be recorded or refunded. Raises on an unknown meter or a bad cost."""
+        now_ns = self._now_ns()
+        if snapshot is None:
+            return Decision("NOT_FOUND", self._next_id(now_ns), NOBODY)
+        who = snapshot.who
+        refusal = snapshot.refusal
+        if refusal is not None:
+            return Decision(refusal[0], self._next_id(now_ns), who, reason=refusal[1])
+        if now_ns >= snapshot.expires:
+            return Decision("EXPIRED", self._next_id(now_ns), who)
+        if snapshot.networks and not self._from_here(snapshot, ip):
+            return Decision("FORBIDDEN", self._next_id(now_ns), who, reason=_from_where(ip))
+        if scope is not None and scope not in snapshot.scopes:
+            return Decision(
+                "INSUFFICIENT_SCOPE", self._next_id(now_ns), who, reason=f"This API key needs the scope {scope!r}."
+            )
+        snapshot.last_used = now_ns
+        if meter is None:
+            terms: Terms = snapshot.terms
+            return self._take(terms, None, now_ns, who, 0, 1)
+        view = snapshot.meters.get(meter)
+        if view is None:
+            raise NotFound(
+                f"There is no meter {meter!r}; the catalog has {', '.join(self.meters.current.by_key) or 'none'}."
+            )
+        if now_ns >= view.account.end_ns:
+            self._roll(view.account, now_ns // 1000)
+        if cost == 1 and type(cost) is int:
+            return self._take(view, view, now_ns, who, NANOS, 1)
+        amount, weight = self._amount(view, cost)
+        return self._take(view, view, now_ns, who, amount, weight)
+
+    def _take(self, terms: Terms, view: MeterView | None, now_ns: int, who: Who, amount: int, weight: int) -> Decision:
+        """Judge limits and quota together and take all or nothing. An amount of 0 on a meter asks and takes nothing."""
+        steady = self._steady_ns()
+        buckets = terms.buckets
+        allowance = terms.allowance
+        used = end = 0
+        with self._lock:
+            # inside the lock, so that ids rise in the order of admission
+            id = (now_ns // 1_000_000) << 80 | self._boot | next(self._counter) & 0xFFFFFFFFFF
+            if view is not None:
+                used, end = view.total.used, view.account.end
+            code, refuser, tats = decide(buckets, steady, weight, allowance, used, amount)
+            if code == "VALID" and (amount or view is None):
+                for bucket, tat in zip(buckets, tats):  # noqa: B905 - same length, and this is the hot path
+                    bucket.tat = tat
+                if view is not None:
+                    view.total.used = used = used + amount
+                    if view.others:
+                        count_others(view, amount, 1)
+                return Decision(code, id, who, terms, steady, tats, used, end, amount)
+            tats = [bucket.tat for bucket in buckets]
+        return Decision(code, id, who, terms, steady, tats, used, end, 0, refuser)
+
+    @staticmethod
+    def _amount(view: MeterView, cost: int | str | Decimal) -> tuple[int, int]:
+        try:
+            units, nanos = split_quantity(cost)
+        except QuantityInvalid:
+            raise QuantityInvalid(
+                f'cost is {str(cost)[:60]!r}; expected a decimal number such as "1" or "0.25".'
+            ) from None
+        if units < 0:
+            raise QuantityInvalid(f"cost is {cost}; a check cannot give back. Void the event instead.")
+        if nanos and view.entry.by_count:
+            raise QuantityInvalid(
+                f"cost is {cost}; meter {view.entry.key!r} counts whole events. Use a sum meter for fractions."
+            )
+        return units * NANOS + nanos, units + (nanos > 0)
+
+    @staticmethod
+    def _from_here(snapshot: Snapshot, ip: str | None) -> bool:
+        if ip is None:
+            return False
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            raise InvalidRequest(f"ip is {ip[:60]!r}; expected an IPv4 or IPv6 address.") from None
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in snapshot.networks)
+
+    # recording
+
+    def row(self, decision: Decision, id: str | None = None) -> LogRow:
+        """The usage event of an admitted check, as a row of the log."""
+        view = decision.terms
+        assert isinstance(view, MeterView)
+        account = view.account
+        at_s = (decision.id >> 80) // 1000
+        cell = at_s - at_s % 900
+        if cell < account.start_s <= at_s:
+            cell = account.start_s
+        amount = decision.amount
+        data = None
+        if amount == NANOS:
+            units, nanos, quantity, data = 1, 0, 1, view.unit_data
+        else:
+            units, nanos = divmod(amount, NANOS)
+            quantity = units
+            if view.property is not None:
+                quantity, data = 1, _data(view.property, amount)
+        folds: tuple[FoldTuple, ...] = ((view.entry.number, cell, units, nanos),)
+        for other in view.others:
+            folds += ((other.number, cell, quantity, 0) if other.by_count else (other.number, cell, units, nanos),)
+        at = (decision.id >> 80) * 1000
+        flag = account.flag
+        if id is None:
+            flags, source, stored, digest = GATE << 1 | flag, GATE_SOURCE, decision.id.to_bytes(16, "big"), None
+        else:
+            kind, packed = pack_id(id)
+            flags, source, stored = kind << 1 | flag, CHECK_SOURCE, packed  # type: ignore[assignment]
+            digest = None if kind in (UUID_TIMED, ULID_TIMED) else digest_id(flag, CHECK_SOURCE, id)
+        return (
+            flags,
+            source,
+            stored,
+            digest,
+            view.event_type,
+            decision.who.key_id,
+            account.customer,
+            at,
+            quantity,
+            data,
+            folds,
+            view.epoch,
+        )
+
+    def refund(self, decision: Decision) -> None:
+        """Give back what an admitted check took: its event was not recorded, or had been already. A second call does nothing."""
+        steady = self._steady_ns()
+        view = decision.terms
+        assert isinstance(view, MeterView)
+        with self._lock:
+            amount, decision.amount = decision.amount, 0
+            if amount == 0:
+                return
+            weight = -(-amount // NANOS)
+            for bucket in view.buckets:
+                back = bucket.tat - bucket.interval * (weight if bucket.weighted else 1)
+                bucket.tat = back if back > steady else steady
+            if decision.resets_at == view.account.end:
+                view.total.used -= amount
+                count_others(view, amount, -1)
+
+    def settle(self, decision: Decision, outcomes: list[Outcome] | None) -> None:
+        """After the commit: a repeated id had been counted before, so this one is given back. Raises Conflict on another payload."""
+        if outcomes is None or outcomes[0].status == "accepted":
+            return
+        self.refund(decision)
+        if outcomes[0].status == "conflict":
+            raise Conflict("This id was used before for another check (other key, meter or cost). Use a new id.")
+
+    def check(
+        self,
+        raw: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+        id: str | None = None,
+        wait: bool = True,
+    ) -> Decision:
+        """Identify, limit, count. Returns after the usage event is committed; with `wait=False` before that (refused for hard quotas).
+
+        Raises NotFound (no such meter), InvalidRequest (bad cost, id or ip), Conflict (id reused), StorageUnavailable (nothing counted).
+        """
+        decision = self.judge(self.find(raw) or self.load(raw), meter, cost, scope, ip)
+        if not decision.amount:
+            return decision
+        if not wait:
+            self.record(decision, id)
+            return decision
+        try:
+            ticket = self._log.submit([self.row(decision, id)])
+            outcomes = ticket.wait()
+        except TollkeeperError:
+            self.refund(decision)
+            raise
+        self.settle(decision, outcomes)
+        return decision
+
+    async def commit(self, decision: Decision, id: str | None = None) -> None:
+        """Record an admitted check and wait for its commit, on an event loop. Gives back what it took when that fails."""
+        future = asyncio.get_running_loop().create_future()
+        ticket = self.submit(decision, id, future)
+        try:
+            await future
+        except TollkeeperError:
+            self.refund(decision)
+            raise
+        if ticket.outcomes is not None:
+            self.settle(decision, ticket.outcomes)
+
+    def submit(self, decision: Decision, id: str | None, future: asyncio.Future[None]) -> Ticket:
+        """The first half of `commit`; whoever calls it awaits the future and then settles or refunds."""
+        try:
+            ticket: Ticket = self._log.submit([self.row(decision, id)], future)
+        except TollkeeperError:
+            self.refund(decision)
+            raise
+        return ticket
+
+    def record(self, decision: Decision, id: str | None = None) -> None:
+        """Record an admitted check without waiting: the early answer. What it may lose is what was queued when the process died.
+
+        What the log then refuses, or knows already, is given back and counted in `early_lost` and `early_repeated`.
+        """
+        self.require_early(decision)
+
+        def settled(ticket: Ticket) -> None:
+            if ticket.error is not None:
+                self.early_lost += 1
+                self.refund(decision)
+            elif ticket.outcomes is not None and ticket.outcomes[0].status != "accepted":
+                self.early_repeated += 1
+                self.refund(decision)
+
+        try:
+            self._log.submit([self.row(decision, id)], None, settled)
+        except TollkeeperError:
+            self.refund(decision)
+            raise
+
+    def require_early(self, decision: Decision) -> None:
+        """The early answer may be lost in a crash, so it is not offered where the count is a promise."""
+        allowance = decision.terms.allowance
+        if allowance is not None and allowance.hard:
+            self.refund(decision)
+            raise InvalidRequest(
+                f"durable=false is refused for {allowance.meter!r}: its quota is hard, and a hard quota is exact. Leave durable out."
+            )
+
+
+def _from_where(ip: str | None) -> str:
+    if ip is None:
+        return "This API key is bound to addresses; send the caller's address as `ip`."
+    return f"This API key may not be used from {ip}."
+
+
+def _data(property: str, amount: int) -> str:
+    return f'{{"{property}":{format_quantity(join_quantity(0, amount))}}}'

@@ -1,0 +1,255 @@
+"""Usage events from outside: judge each on its own, log what counts, answer per event.
+
+An answer of `accepted` or `duplicate` means: in the total exactly once, for ever. A repeated id with another payload is a `conflict`, told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import StorageUnavailable, TollkeeperError
+from tollkeeper.core.events import GATE_SOURCE, TEXT, UUID_RANDOM, Event, FoldTuple, LogRow, Outcome, digest_id, pack_id
+from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
+from tollkeeper.core.periods import cell_start, period_at
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.gate import Gate, Log
+from tollkeeper.services.meters import MeterEntry, MeterSet, MeterTable
+from tollkeeper.services.snapshots import Account
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+MAX_ID = 256
+MAX_NAME = 256
+MAX_DATA = 16 * 1024
+MAX_AHEAD_US = 5 * 60 * 1_000_000
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer for one event. `code` and `detail` say why one was not accepted; `meters` which ones count it."""
+
+    index: int
+    id: str | None
+    status: str
+    code: str | None = None
+    detail: str | None = None
+    meters: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Batch:
+    """A judged batch: what is to be logged, and the answers so far (None where the log has the word)."""
+
+    results: list[Result | None]
+    rows: list[LogRow] = field(default_factory=list)
+    indexes: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    accounts: list[Account] = field(default_factory=list)
+    meters: list[tuple[str, ...]] = field(default_factory=list)
+
+
+class _Refused(Exception):
+    def __init__(self, code: str, detail: str) -> None:
+        self.code, self.detail = code, detail
+
+
+class Ingest:
+    """`canonical` encodes a JSON object as text with sorted keys and exact numbers; the same value gives the same text."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        log: Log,
+        meters: MeterTable,
+        canonical: Callable[[Any], str],
+        customer_of_key: Callable[[str], str | None],
+        clock: Clock,
+        *,
+        max_age_days: int = 35,
+    ) -> None:
+        self._gate = gate
+        self._log = log
+        self._meters = meters
+        self._canonical = canonical
+        self._customer_of_key = customer_of_key
+        self._clock = clock
+        self._max_age_us = max_age_days * 86_400_000_000
+        self._max_age_days = max_age_days
+        self.counts = {"accepted": 0, "duplicate": 0, "conflict": 0, "rejected": 0, "unmatched": 0}
+
+    async def ingest(self, environment: Environment, events: Sequence[Event | Result]) -> list[Result]:
+        """Log a batch and answer each event in its place; a Result in `events` is an answer already given (undecodable).
+
+        Raises StorageUnavailable when the log did not take the batch; then nothing of it counts.
+        """
+        batch = self.judge(environment, events)
+        if not batch.rows:
+            return self.settle(batch, [])
+        future = asyncio.get_running_loop().create_future()
+        try:
+            ticket = self._log.submit(batch.rows, future)
+            await future
+        except TollkeeperError:
+            self._take_back(batch)
+            raise
+        return self.settle(batch, ticket.outcomes or [])
+
+    def ingest_wait(self, environment: Environment, events: Sequence[Event | Result]) -> list[Result]:
+        """`ingest` for threads."""
+        batch = self.judge(environment, events)
+        if not batch.rows:
+            return self.settle(batch, [])
+        try:
+            outcomes = self._log.submit(batch.rows).wait()
+        except TollkeeperError:
+            self._take_back(batch)
+            raise
+        return self.settle(batch, outcomes or [])
+
+    def _take_back(self, batch: Batch) -> None:
+        for row, account in zip(batch.rows, batch.accounts, strict=True):
+            self._gate.add(account, row[7], row[10], -1)
+
+    def judge(self, environment: Environment, events: Sequence[Event | Result]) -> Batch:
+        """Turn events into rows, and count them towards their customers' totals at once, before the commit."""
+        flag = 1 if environment == "test" else 0
+        now = self._clock.now_us()
+        batch = Batch([None] * len(events))
+        add = self._gate.add
+        meters = self._meters.current
+        for index, event in enumerate(events):
+            if isinstance(event, Result):
+                batch.results[index] = event
+                continue
+            try:
+                row, account, names = self._row(environment, flag, now, event, meters)
+            except _Refused as refused:
+                batch.results[index] = Result(index, _echo(event.id), "rejected", refused.code, refused.detail)
+                continue
+            if row[10]:
+                add(account, row[7], row[10])
+            batch.rows.append(row)
+            batch.indexes.append(index)
+            batch.ids.append(event.id)
+            batch.accounts.append(account)
+            batch.meters.append(names)
+        return batch
+
+    def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> list[Result]:
+        """Put the log's answers in their places; give back what was counted twice."""
+        results, counts = batch.results, self.counts
+        for i, outcome in enumerate(outcomes):
+            index, id, row = batch.indexes[i], batch.ids[i], batch.rows[i]
+            status = outcome.status
+            if status == "accepted":
+                results[index] = Result(index, id, status, None, None, batch.meters[i])
+                if not row[10]:
+                    counts["unmatched"] += 1
+                continue
+            self._gate.add(batch.accounts[i], row[7], row[10], -1)
+            if status == "duplicate":
+                results[index] = Result(index, id, status, None, None, batch.meters[i])
+            else:
+                detail = "This id was sent before with another type, subject, customer or data. The first one counts; use a new id."
+                results[index] = Result(index, id, status, "id_conflict", detail)
+        answered: list[Result] = []
+        for result in results:
+            assert result is not None
+            counts[result.status] += 1
+            answered.append(result)
+        return answered
+
+    def _row(
+        self, environment: Environment, flag: int, now: int, event: Event, meters_now: MeterSet
+    ) -> tuple[LogRow, Account, tuple[str, ...]]:
+        id, source, type = event.id, event.source, event.type
+        if not id or len(id) > MAX_ID:
+            raise _Refused("id_invalid", f"id has {len(id)} characters; expected 1 to {MAX_ID}.")
+        if not type or len(type) > MAX_NAME:
+            raise _Refused("type_invalid", f"type has {len(type)} characters; expected 1 to {MAX_NAME}.")
+        if not source or len(source) > MAX_NAME:
+            raise _Refused("source_invalid", f"source has {len(source)} characters; expected 1 to {MAX_NAME}.")
+        if source == GATE_SOURCE:
+            raise _Refused("source_reserved", f"The source {GATE_SOURCE!r} is for events the gate makes itself.")
+        subject = event.subject
+        customer = event.customer
+        if subject is not None and not 0 < len(subject) <= MAX_NAME:
+            raise _Refused("subject_invalid", f"subject has {len(subject)} characters; expected 1 to {MAX_NAME}.")
+        if customer is None:
+            if subject is None:
+                raise _Refused(
+                    "customer_missing", "Send `customer`, or a `subject` that is a key's id or a customer's id."
+                )
+            customer = self._customer_of_key(subject) or subject
+            account = self._gate.account_of(environment, customer)
+            if account is None:
+                raise _Refused(
+                    "unknown_subject",
+                    f"{_shown(subject)} is no key's id and no customer's id. Send `customer` as well.",
+                )
+        else:
+            account = self._gate.account_of(environment, customer)
+            if account is None:
+                raise _Refused("unknown_customer", f"There is no customer {_shown(customer)}. Create it first.")
+        at = now if event.time is None else self._time(event.time, now)
+        data = event.data
+        entries = meters_now.by_type.get(type, ())
+        folds: tuple[FoldTuple, ...] = ()
+        meters: tuple[str, ...] = ()
+        if entries:
+            folds, meters = self._folds(account, at, entries, data)
+        text = None
+        if data is not None:
+            text = self._canonical(data)
+            if len(text) > MAX_DATA:
+                raise _Refused("data_too_large", f"data has {len(text)} bytes; at most {MAX_DATA} are kept.")
+        kind, stored = pack_id(id)
+        digest = digest_id(flag, source, id) if kind in (TEXT, UUID_RANDOM) else None
+        row = (kind << 1 | flag, source, stored, digest, type, subject, customer, at, 1, text, folds, meters_now.epoch)
+        return row, account, meters
+
+    @staticmethod
+    def _folds(
+        account: Account, at: int, entries: tuple[MeterEntry, ...], data: dict[str, Any] | None
+    ) -> tuple[tuple[FoldTuple, ...], tuple[str, ...]]:
+        cell = at // 1_000_000
+        cell -= cell % CELL_SECONDS
+        if not account.start_s <= cell or at >= account.end:
+            cell = cell_start(at, period_at(account.anchor, account.zone, at)[0]) // 1_000_000
+        folds: list[FoldTuple] = []
+        meters: list[str] = []
+        for entry in entries:
+            try:
+                value = entry.fold(1, data)
+            except QuantityInvalid as error:
+                raise _Refused("quantity_invalid", error.detail) from None
+            if value is not None:
+                folds.append((entry.number, cell, *value))
+                meters.append(entry.key)
+        return tuple(folds), tuple(meters)
+
+    def _time(self, time: datetime, now: int) -> int:
+        if time.tzinfo is None:
+            raise _Refused("time_invalid", "time has no zone; expected RFC 3339, such as 2026-11-21T12:00:00Z.")
+        at = (time - EPOCH) // MICROSECOND
+        if at > now + MAX_AHEAD_US:
+            raise _Refused("too_early", "time is more than 5 minutes ahead of this server's clock.")
+        if at < now - self._max_age_us:
+            raise _Refused("too_old", f"time is more than {self._max_age_days} days ago; usage that old is not taken.")
+        return at
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:79]}…")
+
+
+def _echo(id: str) -> str:
+    return id if len(id) <= MAX_ID else f"{id[: MAX_ID - 1]}…"
+
+
+__all__ = ["Batch", "Ingest", "Result", "StorageUnavailable"]

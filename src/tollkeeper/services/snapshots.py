@@ -1,0 +1,125 @@
+"""What the gate keeps in memory: accounts that are counted on, and snapshots of keys that point into them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+
+from tollkeeper.core.gate import NO_TERMS, Allowance, Bucket, Terms, Total, Who
+from tollkeeper.core.grants import KeyGrant
+from tollkeeper.core.metering import NANOS
+from tollkeeper.services.meters import MeterEntry
+
+FOREVER = 1 << 62
+
+
+class Account:
+    """What is counted for one customer in one environment. It outlives snapshots: a new plan keeps the buckets and what is used."""
+
+    __slots__ = (
+        "anchor",
+        "buckets",
+        "customer",
+        "end",
+        "end_ns",
+        "environment",
+        "flag",
+        "following",
+        "start",
+        "start_s",
+        "totals",
+        "zone",
+    )
+
+    def __init__(self, environment: str, customer: str, anchor: int, zone: str) -> None:
+        self.environment = environment
+        self.customer = customer
+        self.anchor = anchor
+        self.zone = zone
+        self.flag = 1 if environment == "test" else 0
+        self.buckets: dict[tuple[str, str, int, int], Bucket] = {}
+        self.totals: dict[int, Total] = {}
+        self.following: dict[int, int] = {}
+        self.start = self.end = self.start_s = self.end_ns = 0
+
+    def total(self, meter: int) -> Total:
+        total = self.totals.get(meter)
+        if total is None:
+            total = self.totals[meter] = Total()
+        return total
+
+    def begin(self, start: int, end: int, used: Mapping[int, int], following: Mapping[int, int]) -> None:
+        """Make [start, end) the current period. Totals keep their identity, since snapshots hold them."""
+        self.start, self.end = start, end
+        self.start_s, self.end_ns = start // 1_000_000, end * 1000
+        for total in self.totals.values():
+            total.used = 0
+        for meter, value in used.items():
+            self.total(meter).used = value
+        self.following = dict(following)
+
+
+class MeterView(Terms):
+    """All that a check of one meter by one key needs, looked up once."""
+
+    __slots__ = ("account", "entry", "epoch", "event_type", "others", "property", "total", "unit_data")
+
+    def __init__(
+        self, account: Account, entry: MeterEntry, buckets: list[Bucket], allowance: Allowance | None, epoch: int
+    ) -> None:
+        super().__init__(buckets, allowance)
+        self.epoch = epoch
+        self.account = account
+        self.entry = entry
+        self.total = account.total(entry.number)
+        self.event_type = entry.meter.event_type
+        self.property = None if entry.by_count else entry.property
+        self.unit_data = None if self.property is None else f'{{"{self.property}":1}}'
+        self.others: tuple[Other, ...] = ()
+
+
+class Other:
+    """Another meter that counts the same events."""
+
+    __slots__ = ("by_count", "number", "total")
+
+    def __init__(self, number: int, total: Total, by_count: bool) -> None:
+        self.number = number
+        self.total = total
+        self.by_count = by_count
+
+
+class Snapshot:
+    """One key as the gate sees it. Dropped whenever the key, its customer, their plan or the catalog changes."""
+
+    __slots__ = ("expires", "key", "last_used", "meters", "networks", "refusal", "scopes", "terms", "who")
+
+    def __init__(self, grant: KeyGrant, account: Account | None) -> None:
+        key = grant.key
+        customer = grant.grant
+        plan = customer.plan.key if customer is not None and customer.plan is not None else None
+        self.key = key
+        self.who = Who(key.customer, key.id, key.environment, plan)
+        self.expires = FOREVER if key.expires_at is None else key.expires_at * 1000
+        self.scopes = frozenset(key.scopes)
+        self.networks = tuple(ipaddress.ip_network(ip, strict=False) for ip in key.ips)
+        self.last_used = 0
+        self.meters: dict[str, MeterView] = {}
+        self.terms = NO_TERMS
+        self.refusal: tuple[Any, str | None] | None = None
+        if key.revoked_at is not None:
+            self.refusal = ("DISABLED", None)
+        elif key.kind == "server" or customer is None or account is None:
+            self.refusal = ("FORBIDDEN", "This is a server key: it may call Tollkeeper, it is not a customer's key.")
+        elif customer.subscription is None or customer.subscription.status == "ended":
+            self.refusal = ("PAYMENT_REQUIRED", None)
+
+
+def count_others(view: MeterView, amount: int, sign: int) -> None:
+    """Count (sign 1) or give back (-1) what a check adds to the other meters of its event type."""
+    for other in view.others:
+        if other.by_count:
+            other.total.used += sign * (amount if view.property is None else NANOS)
+        else:
+            other.total.used += sign * amount

@@ -1,0 +1,181 @@
+"""Usage looked up by customer, key, meter, window and zone; visible as soon as its event is acknowledged."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import InvalidRequest, NotFound
+from tollkeeper.core.metering import CELL_SECONDS, format_quantity, join_quantity
+from tollkeeper.core.periods import period_at
+from tollkeeper.core.usage import WINDOWS, CellRow, UnmatchedType, UsageRow, Window, windows
+from tollkeeper.services.clock import Clock
+
+MAX_ROWS = 10_000
+GROUPS = ("customer", "key")
+
+
+class Cells(Protocol):
+    """What the usage file answers."""
+
+    def info(self) -> dict[str, str]: ...
+    def meter_numbers(self, key: str) -> list[int]: ...
+    def cells(
+        self,
+        environment: str,
+        meters: list[int],
+        start_s: int,
+        end_s: int,
+        *,
+        customer: str | None = None,
+        subject: str | None = None,
+    ) -> Iterator[CellRow]: ...
+    def unmatched(self, environment: str, since_s: int) -> list[UnmatchedType]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAnswer:
+    """`total` is a decimal string; `data` in order of time, then group."""
+
+    meter: str
+    total: str
+    data: list[UsageRow]
+
+
+class Usage:
+    """`periods(environment, customer)` gives the anchor (µs) and zone of a customer's periods, None when there is no such customer."""
+
+    def __init__(
+        self, cells: Cells, periods: Callable[[Environment, str], tuple[int, str] | None], clock: Clock
+    ) -> None:
+        self._cells = cells
+        self._periods = periods
+        self._clock = clock
+        self._known_since: int | None = None
+
+    def query(
+        self,
+        meter: str,
+        *,
+        environment: Environment = "live",
+        customer: str | None = None,
+        key: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        window: Window | None = None,
+        zone: str | None = None,
+        group_by: tuple[str, ...] = (),
+    ) -> UsageAnswer:
+        """Sum a meter over [start, end) in µs, widened to whole cells of 15 minutes. Without a window: one row per group.
+
+        Start defaults to the customer's current period, or the current UTC month; end to now. Raises NotFound, InvalidRequest.
+        """
+        numbers = self._cells.meter_numbers(meter)
+        if not numbers:
+            raise NotFound(f"There is no meter {meter!r}.")
+        anchor: int | None = None
+        if customer is not None:
+            found = self._periods(environment, customer)
+            if found is None:
+                raise NotFound(f"There is no customer {customer!r}.")
+            anchor = found[0]
+            zone = zone or found[1]
+        elif window == "period":
+            raise InvalidRequest("window=period needs a customer: each has a period of its own.")
+        zone = zone or "UTC"
+        self._check(window, zone, group_by)
+        now = self._clock.now_us()
+        end = now + 1 if end is None else end
+        if start is None:
+            start = period_at(anchor or 0, zone if anchor is not None else "UTC", min(end, now))[0]
+        start, end = self._widen(start, end, anchor, zone)
+        if start >= end:
+            raise InvalidRequest("from is not before to.")
+        edges = [(start, end)] if window is None else self._windows(start, end, window, zone, anchor)
+        return self._gather(meter, numbers, environment, customer, key, edges, group_by)
+
+    def _gather(
+        self,
+        meter: str,
+        numbers: list[int],
+        environment: Environment,
+        customer: str | None,
+        key: str | None,
+        edges: list[tuple[int, int]],
+        group_by: tuple[str, ...],
+    ) -> UsageAnswer:
+        starts = [s for s, _ in edges]
+        sums: dict[tuple[int, tuple[str | None, ...]], list[int]] = {}
+        groups: dict[tuple[str | None, ...], None] = {} if group_by else {(): None}
+        first, last = edges[0][0] // 1_000_000, -(-edges[-1][1] // 1_000_000)
+        for row in self._cells.cells(environment, numbers, first, last, customer=customer, subject=key):
+            group = tuple(row.customer if name == "customer" else row.subject for name in group_by)
+            groups.setdefault(group)
+            where = (bisect_right(starts, row.cell * 1_000_000) - 1, group)
+            total = sums.get(where)
+            if total is None:
+                sums[where] = [row.events, row.units, row.nanos]
+            else:
+                total[0] += row.events
+                total[1] += row.units
+                total[2] += row.nanos
+        if len(groups) * len(edges) > MAX_ROWS:
+            raise InvalidRequest(
+                f"That is more than {MAX_ROWS} rows; ask for a shorter time, a wider window or fewer groups."
+            )
+        since = self._since()
+        data: list[UsageRow] = []
+        units = nanos = 0
+        for index, (begin, until) in enumerate(edges):
+            for group in sorted(groups, key=str):
+                events, u, n = sums.get((index, group), (0, 0, 0))
+                units, nanos = units + u, nanos + n
+                known = until > since or events > 0
+                value = format_quantity(join_quantity(u, n)) if known else None
+                named = dict(zip(group_by, group, strict=True))
+                data.append(UsageRow(begin, until, named, value, events, "known" if known else "unknown"))
+        return UsageAnswer(meter, format_quantity(join_quantity(units, nanos)), data)
+
+    def unmatched(self, environment: Environment = "live", days: int = 30) -> list[UnmatchedType]:
+        """Event types of the last days that were accepted but that no meter counts."""
+        return self._cells.unmatched(environment, self._clock.now_us() // 1_000_000 - days * 86400)
+
+    def _since(self) -> int:
+        if self._known_since is None:
+            self._known_since = int(self._cells.info().get("created_at", "0")) - 35 * 86_400_000_000
+        return self._known_since
+
+    @staticmethod
+    def _check(window: str | None, zone: str, group_by: tuple[str, ...]) -> None:
+        if window is not None and window not in WINDOWS:
+            raise InvalidRequest(f"window is {window!r}; expected one of {', '.join(WINDOWS)}.")
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            raise InvalidRequest(f"zone is {zone[:60]!r}; expected an IANA zone such as Europe/Berlin.") from None
+        for name in group_by:
+            if name not in GROUPS:
+                raise InvalidRequest(f"group_by has {name[:60]!r}; expected {' or '.join(GROUPS)}.")
+
+    @staticmethod
+    def _widen(start: int, end: int, anchor: int | None, zone: str) -> tuple[int, int]:
+        """Outward to whole cells; a period's own start is a cell's start."""
+        cell = CELL_SECONDS * 1_000_000
+        if anchor is None or period_at(anchor, zone, start)[0] != start:
+            start -= start % cell
+        if anchor is None or period_at(anchor, zone, end)[0] != end:
+            end += -end % cell
+        return start, end
+
+    @staticmethod
+    def _windows(start: int, end: int, window: Window, zone: str, anchor: int | None) -> list[tuple[int, int]]:
+        edges: list[tuple[int, int]] = []
+        for edge in windows(start, end, window, zone, anchor):
+            edges.append(edge)
+            if len(edges) > MAX_ROWS:
+                raise InvalidRequest(f"That is more than {MAX_ROWS} windows; ask for a shorter time or a wider window.")
+        return edges

@@ -1,0 +1,87 @@
+"""Tables of the usage file, and its own small migrations: each step is one transaction, `user_version` says how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from tollkeeper.core.errors import StorageMismatch
+
+APPLICATION_ID = 0x544B5553  # "TKUS"
+
+V1 = """
+-- key/value: pair (the id shared with the main file), created_at
+CREATE TABLE info (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+-- strings that repeat, by number: s source, t type, u subject, c customer
+CREATE TABLE names (number INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (kind, name)) STRICT;
+
+-- a meter's definition, and the epochs in which it was in force (until_epoch NULL: still). An epoch is one set of meters;
+-- each event says in which it was judged, so that folding the log again gives the same rollups whatever the catalog became
+CREATE TABLE meters (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL, definition TEXT NOT NULL, UNIQUE (key, definition)
+) STRICT;
+CREATE TABLE meter_epochs (
+    number INTEGER NOT NULL REFERENCES meters, from_epoch INTEGER NOT NULL, until_epoch INTEGER,
+    PRIMARY KEY (number, from_epoch)
+) STRICT, WITHOUT ROWID;
+
+-- the log. flags = environment + 2 * kind of id; time in µs; delay = ms from time to arrival
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, time INTEGER NOT NULL, delay INTEGER NOT NULL, flags INTEGER NOT NULL,
+    source INTEGER NOT NULL, type INTEGER NOT NULL, subject INTEGER NOT NULL, customer INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, quantity INTEGER NOT NULL, id ANY NOT NULL, data TEXT
+) STRICT;
+
+-- dedupe of ids that carry their time: 16 bytes of id, then source and flags
+CREATE TABLE timed_ids (key BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- usage folded: units + nanos / 10^9, per cell (its start in seconds) of a day. Day first, so that writes stay in one place
+CREATE TABLE rollups (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, customer INTEGER NOT NULL, meter INTEGER NOT NULL,
+    subject INTEGER NOT NULL, cell INTEGER NOT NULL,
+    events INTEGER NOT NULL, units INTEGER NOT NULL, nanos INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, customer, meter, subject, cell)
+) STRICT, WITHOUT ROWID;
+
+-- accepted events that no meter counts, so that a misnamed type is seen
+CREATE TABLE unmatched (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, type INTEGER NOT NULL, source INTEGER NOT NULL,
+    events INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, type, source)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def migrations() -> list[str]:
+    """The steps from an empty file; a step is never edited once released."""
+    from tollkeeper.storage.sql.usage.random_ids import RandomIds
+
+    return [V1 + RandomIds.SCHEMA]
+
+
+def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]]) -> None:
+    """Bring a file to this version. Refuses a file that is not ours or is newer (`StorageMismatch`)."""
+    steps = migrations()
+    application_id = db.pragma("application_id")
+    version = db.pragma("user_version")
+    if application_id not in (0, APPLICATION_ID) or (application_id == 0 and version != 0):
+        raise StorageMismatch(
+            f"{path} is a SQLite file of another program; name another file in TOLLKEEPER_DATABASE_URL."
+        )
+    if version > len(steps):
+        raise StorageMismatch(
+            f"{path} was written by a newer Tollkeeper (schema {version}, this one knows {len(steps)}): "
+            "install that version, or restore a backup made before the upgrade."
+        )
+    if version == len(steps):
+        return
+    with db:
+        for number, step in enumerate(steps[version:], start=version + 1):
+            db.execute(step)
+            if number == 1:
+                db.pragma("application_id", APPLICATION_ID)
+                db.executemany("INSERT INTO info VALUES (?, ?)", list(info().items()))
+            db.pragma("user_version", number)

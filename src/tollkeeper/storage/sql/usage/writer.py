@@ -1,0 +1,297 @@
+"""The one thread that writes the usage file: group commit without a timer, checkpoints on a thread of their own.
+
+The next commit begins when the last has ended, with all that has queued up meanwhile. A ticket is answered after its commit, each in
+its own try, so that a caller who went away never holds up the others.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import apsw
+
+from tollkeeper.core.errors import InvalidRequest, StorageUnavailable, TollkeeperError
+from tollkeeper.core.events import LogRow, Outcome
+from tollkeeper.storage.sql.usage.connection import connect
+from tollkeeper.storage.sql.usage.log import UsageLog
+
+logger = logging.getLogger("tollkeeper.usage")
+
+GROUP_ROWS = 4000
+CHECKPOINT_PAGES = 1024
+RESTART_PAGES = 8 * 1024  # 64 MiB
+
+
+class Ticket:
+    """One submission to the log. `outcomes` is None for gate rows, which are accepted as a whole or not at all."""
+
+    __slots__ = ("_committed", "error", "future", "outcomes", "rows", "settled")
+
+    def __init__(
+        self,
+        rows: Sequence[LogRow],
+        future: asyncio.Future[None] | None = None,
+        settled: Callable[[Ticket], None] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.future = future
+        self.settled = settled
+        self.outcomes: list[Outcome] | None = None
+        self.error: TollkeeperError | None = None
+        self._committed: _thread.LockType | None = None
+        if future is None and settled is None:
+            self._committed = _thread.allocate_lock()  # a tenth of the cost of threading.Event
+            self._committed.acquire()
+
+    def wait(self) -> list[Outcome] | None:
+        """Block until the commit (threads only; a coroutine awaits `future`). Raises what the log raised."""
+        assert self._committed is not None
+        with self._committed:
+            pass
+        if self.error is not None:
+            raise self.error
+        return self.outcomes
+
+    def done(self) -> None:
+        if self._committed is not None:
+            self._committed.release()
+        elif self.settled is not None:
+            try:
+                self.settled(self)
+            except Exception:
+                logger.exception("after a usage commit")
+
+
+class Call:
+    """Something else for the writer thread to do between two commits, on its connection."""
+
+    __slots__ = ("_event", "error", "function", "result")
+
+    def __init__(self, function: Callable[[UsageLog], Any]) -> None:
+        self.function = function
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._event = threading.Event()
+
+    def wait(self) -> Any:
+        self._event.wait()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+    def run(self, log: UsageLog) -> None:
+        try:
+            self.result = self.function(log)
+        except BaseException as error:
+            self.error = error
+        self._event.set()
+
+
+def _finish(tickets: list[Ticket]) -> None:
+    """On the loop's thread: resolve what is still wanted."""
+    for ticket in tickets:
+        future = ticket.future
+        if future is not None and not future.done():
+            if ticket.error is not None:
+                future.set_exception(ticket.error)
+            else:
+                future.set_result(None)
+
+
+class UsageWriter:
+    """Owns the log and its thread. `submit` may be called from any thread; `close` drains what was submitted."""
+
+    def __init__(self, log: UsageLog, path: Path) -> None:
+        self.log = log
+        self.path = path
+        self.failed: str | None = None
+        self.commits = 0
+        self.rows = 0
+        self._queue: SimpleQueue[Ticket | list[Ticket] | Call | None] = SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+        self._wal_pages = 0
+        self._checkpoint_wanted = threading.Event()
+        self._checkpointing = threading.Lock()
+        self._closing = False
+        log.db.set_wal_hook(self._after_commit)
+        self._thread = threading.Thread(target=self._run, name="usage-writer", daemon=True)
+        self._checkpointer = threading.Thread(target=self._run_checkpoints, name="usage-checkpoint", daemon=True)
+        self._thread.start()
+        self._checkpointer.start()
+
+    def submit(
+        self,
+        rows: Sequence[LogRow],
+        future: asyncio.Future[None] | None = None,
+        settled: Callable[[Ticket], None] | None = None,
+    ) -> Ticket:
+        """Queue rows for the next commit: all gate rows, or all from one client's batch. Answered by `future`, `settled` or `wait`."""
+        if self._closing:
+            raise StorageUnavailable("Tollkeeper is shutting down; nothing was recorded. Try again.")
+        ticket = Ticket(rows, future, settled)
+        if future is None:
+            self._queue.put(ticket)
+        else:
+            loop = future.get_loop()
+            turn = self._turns.get(loop)
+            if turn is None:
+                self._turns[loop] = [ticket]
+                loop.call_soon(self._end_turn, loop)
+            else:
+                turn.append(ticket)
+        return ticket
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What one turn of a loop submitted goes to the writer at once: one wake-up a turn, not one a request."""
+        turn = self._turns.pop(loop, None)
+        if turn is not None:
+            self._queue.put(turn)
+
+    def queued(self) -> int:
+        """Submissions that wait for the next commit; approximate while others submit."""
+        return self._queue.qsize()
+
+    def call(self, function: Callable[[UsageLog], Any]) -> Any:
+        """Run `function(log)` on the writer thread, outside any transaction, and return what it returns."""
+        call = Call(function)
+        self._queue.put(call)
+        return call.wait()
+
+    def close(self) -> None:
+        """Commit what is queued, checkpoint, close. Idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        for loop in list(self._turns):
+            self._end_turn(loop)
+        self._queue.put(None)
+        self._thread.join()
+        self._checkpoint_wanted.set()
+        self._checkpointer.join()
+        _checkpoint(self.log.db, apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.log.db.close()
+
+    # the writer's thread
+
+    def _run(self) -> None:
+        get, get_nowait = self._queue.get, self._queue.get_nowait
+        while True:
+            item = get()
+            tickets: list[Ticket] = []
+            calls: list[Call] = []
+            count = 0
+            stop = False
+            while True:
+                if item is None:
+                    stop = True
+                elif isinstance(item, Ticket):
+                    tickets.append(item)
+                    count += len(item.rows)
+                elif isinstance(item, list):
+                    tickets += item
+                    for ticket in item:
+                        count += len(ticket.rows)
+                else:
+                    calls.append(item)
+                if count >= GROUP_ROWS or stop or calls:
+                    break
+                try:
+                    item = get_nowait()
+                except Empty:
+                    break
+            if tickets:
+                self._commit(tickets)
+                if self._wal_pages >= RESTART_PAGES:
+                    self._finish_checkpoint()
+            for call in calls:
+                call.run(self.log)
+            if stop:
+                return
+
+    def _commit(self, tickets: list[Ticket]) -> None:
+        try:
+            answers = self.log.append([ticket.rows for ticket in tickets])
+        except (OverflowError, apsw.ConstraintError, apsw.TooBigError) as error:
+            if len(tickets) > 1:
+                for ticket in tickets:  # one of them is at fault: find it, the others are not to suffer
+                    self._commit([ticket])
+                return
+            tickets[0].error = InvalidRequest(
+                f"The total of this meter would no longer fit in 64 bits ({error}); nothing was recorded."
+            )
+            logger.warning("usage refused: a total would overflow")
+        except BaseException as error:
+            self.failed = str(error)
+            logger.error("usage commit failed: %s", error)
+            failure = StorageUnavailable(
+                f"The usage log did not take the write ({error}). Nothing was recorded; try again."
+            )
+            for ticket in tickets:
+                ticket.error = failure
+        else:
+            self.failed = None
+            self.commits += 1
+            for ticket, outcomes in zip(tickets, answers, strict=True):
+                ticket.outcomes = outcomes
+                self.rows += len(ticket.rows)
+        self._answer(tickets)
+
+    @staticmethod
+    def _answer(tickets: list[Ticket]) -> None:
+        loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+        for ticket in tickets:
+            future = ticket.future
+            if future is None:
+                ticket.done()
+            else:
+                loops.setdefault(future.get_loop(), []).append(ticket)
+        for loop, ours in loops.items():
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(_finish, ours)
+
+    # checkpoints
+
+    def _after_commit(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        if pages >= CHECKPOINT_PAGES:
+            self._checkpoint_wanted.set()
+        return int(apsw.SQLITE_OK)
+
+    def _run_checkpoints(self) -> None:
+        db = connect(self.path)
+        try:
+            while True:
+                self._checkpoint_wanted.wait()
+                self._checkpoint_wanted.clear()
+                if self._closing:
+                    return
+                with self._checkpointing:
+                    _checkpoint(db)
+        finally:
+            db.close()
+
+    def _finish_checkpoint(self) -> None:
+        """Copy what little is left, so that the next write begins the write-ahead log anew.
+
+        The other thread copies beside the writer, which always adds more: under constant load the file would grow for ever.
+        """
+        with self._checkpointing:
+            _checkpoint(self.log.db)
+        self._wal_pages = 0
+
+
+def _checkpoint(db: apsw.Connection, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+    try:
+        db.wal_checkpoint(mode=mode)
+    except apsw.BusyError:
+        return
+    except apsw.Error as error:
+        logger.error("usage checkpoint failed: %s", error)

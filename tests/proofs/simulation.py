@@ -1,0 +1,358 @@
+"""The core under a deterministic simulation: one seed is one schedule of requests, commits, faults, crashes and time.
+
+Gate, Ingest and the usage log are the real ones. Threads, disk and clock are not: the writer commits when the schedule says so, a statement
+fails when the schedule says so, and a crash forgets everything that was not committed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from tollkeeper.bootstrap import canonical_json
+from tollkeeper.core.customers import Customer, Subscription
+from tollkeeper.core.errors import Conflict, StorageUnavailable
+from tollkeeper.core.events import LogRow, Outcome, UsageEvent
+from tollkeeper.core.gate import Decision
+from tollkeeper.core.grants import CustomerGrant, KeyGrant
+from tollkeeper.core.ids import ulid
+from tollkeeper.core.keys import ApiKey, digest, make_secret
+from tollkeeper.core.metering import Meter
+from tollkeeper.core.periods import period_at
+from tollkeeper.core.plans import Plan, Quota, RateLimit
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.gate import Gate
+from tollkeeper.services.ingest import Batch, Ingest
+from tollkeeper.services.meters import MeterTable
+from tollkeeper.storage.sql.usage.log import UsageLog
+from tollkeeper.storage.sql.usage.meters import MeterRegistry
+from tollkeeper.storage.sql.usage.random_ids import RandomIds
+from tollkeeper.storage.sql.usage.read import UsageReader
+from tollkeeper.storage.sql.usage.schema import migrate
+
+SECOND = 1_000_000_000
+START = 1_790_000_000 * SECOND
+QUOTA = 12
+METERS = (
+    Meter("calls", "call", "count"),
+    Meter("tokens", "llm", "sum", "tokens"),
+    Meter("llm_calls", "llm", "count"),
+)
+
+
+@dataclass
+class SimTicket:
+    rows: Sequence[LogRow]
+    settled: Callable[[Any], None]
+    outcomes: list[Outcome] | None = None
+    error: Exception | None = None
+
+
+class SimReader(UsageReader):
+    """Reads what is committed, on the one connection there is."""
+
+    def __init__(self, db: apsw.Connection) -> None:
+        super().__init__(Path("simulated"))
+        self._only = db
+
+    def _db(self) -> apsw.Connection:
+        return self._only
+
+
+@dataclass
+class World:
+    """`acknowledged` is what the clients were told: (environment, source, id) → (customer, type, value, time)."""
+
+    seed: int
+    db: apsw.Connection = field(default_factory=lambda: apsw.Connection(":memory:"))
+    acknowledged: dict[tuple[str, str, str], tuple[str, str, int, int]] = field(default_factory=dict)
+    possible: dict[tuple[str, str, str], tuple[str, str, int, int]] = field(default_factory=dict)
+    faults: int = 0
+    crashes: int = 0
+    conflicts: int = 0
+    duplicates: int = 0
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.now = START + self.chance.randrange(40 * 86400) * SECOND
+        migrate(self.db, Path("simulated"), lambda: {"pair_id": "p", "created_at": "0"})
+        anchor = (START - self.chance.randrange(60 * 86400) * SECOND) // 1000
+        zone = self.chance.choice(("UTC", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe"))
+        limits = (RateLimit("burst", 7, 10),) if self.chance.random() < 0.5 else ()
+        quotas = (Quota("calls", Decimal(QUOTA), "hard"),)
+        self.plan = Plan("p", "p", "P", 1, limits, quotas)
+        self.customers = {}
+        self.keys: dict[str, KeyGrant] = {}
+        for name in ("ann", "bob"):
+            customer = Customer(name, name, None, "usd", zone, anchor)
+            for environment in ("live", "test"):
+                subscription = Subscription(f"s{name}", name, environment, "p", 1, anchor, zone, "active", anchor)  # type: ignore[arg-type]
+                grant = CustomerGrant(customer, subscription, self.plan, limits, quotas)
+                self.customers[environment, name] = grant
+                raw = make_secret(environment, self.chance.getrandbits(170))  # type: ignore[arg-type]
+                key = ApiKey(
+                    f"key_{name}_{environment}", "customer", name, environment, "", digest(raw), "", "", (), (), 0
+                )  # type: ignore[arg-type]
+                self.keys[raw] = KeyGrant(key, grant)
+        self.meters_used = list(METERS[:2])
+        self.numbers = 0
+        self.start()
+
+    # grants, clock
+
+    def by_digest(self, wanted: bytes) -> KeyGrant | None:
+        return next((grant for grant in self.keys.values() if grant.key.digest == wanted), None)
+
+    def by_customer(self, environment: str, customer: str) -> CustomerGrant | None:
+        return self.customers.get((environment, customer))
+
+    # the writer
+
+    def submit(
+        self, rows: Sequence[LogRow], future: object = None, settled: Callable[[Any], None] | None = None
+    ) -> SimTicket:
+        assert settled is not None
+        ticket = SimTicket(rows, settled)
+        self.queue.append(ticket)
+        return ticket
+
+    def call(self, function: Callable[[UsageLog], Any]) -> Any:
+        return function(self.log)
+
+    def start(self) -> None:
+        """A process begins: nothing is known but what is in the file."""
+        self.queue: list[SimTicket] = []
+        self.waiting: list[tuple[SimTicket, Batch]] = []
+        self.log = UsageLog(self.db, now_us=lambda: self.now // 1000, random_ids=RandomIds(self.db, flush_at=8))
+        clock = Clock(lambda: self.now, lambda: self.now, self.chance.getrandbits)
+        self.table = MeterTable(MeterRegistry(self))  # type: ignore[arg-type]
+        self.table.use(self.meters_used)
+        self.reader = SimReader(self.db)
+        self.gate = Gate(self, self, self.reader, self.table, clock)  # type: ignore[arg-type]
+        self.ingest = Ingest(self.gate, self, self.table, canonical_json, lambda _: None, clock)  # type: ignore[arg-type]
+
+    # what may happen
+
+    def step(self) -> None:
+        action = self.chance.choices(
+            (self.check, self.events, self.commit, self.move, self.crash, self.apply), (8, 6, 7, 3, 0.4, 0.3)
+        )[0]
+        action()
+
+    def check(self) -> None:
+        raw = self.chance.choice(list(self.keys))
+        decision = self.gate.judge(
+            self.gate.find(raw) or self.gate.load(raw), "calls", self.chance.choice((1, 1, 1, 2, "3", 0))
+        )
+        if not decision.amount:
+            self.refused += decision.code != "VALID"
+            return
+        id = f"check-{self.chance.randrange(30)}" if self.chance.random() < 0.2 else None
+        row = self.gate.row(decision, id)
+        what = (row[6], row[4], decision.amount // 10**9, row[7])
+
+        def settled(ticket: SimTicket) -> None:
+            if ticket.error is not None:
+                self.gate.refund(decision)
+                return
+            try:
+                self.gate.settle(decision, ticket.outcomes)
+            except Conflict:
+                self.conflicts += 1
+                return
+            self.acknowledge(decision, id, row, what, ticket.outcomes)
+
+        self.submit([row], None, settled)
+
+    def acknowledge(
+        self,
+        decision: Decision,
+        id: str | None,
+        row: LogRow,
+        what: tuple[str, str, int, int],
+        outcomes: list[Outcome] | None,
+    ) -> None:
+        environment = "test" if row[0] & 1 else "live"
+        if outcomes is not None and outcomes[0].status == "duplicate":
+            self.duplicates += 1
+            assert (environment, row[1], id) in self.possible
+            return
+        name = f"evt_{decision.ulid}" if id is None else id
+        assert (environment, row[1], name) not in self.acknowledged
+        self.acknowledged[environment, row[1], name] = self.possible[environment, row[1], name] = what
+
+    def events(self) -> None:
+        environment = self.chance.choice(("live", "test"))
+        batch = [self.event() for _ in range(self.chance.choice((1, 1, 2, 5)))]
+        judged = self.ingest.judge(environment, batch)  # type: ignore[arg-type]
+        if not judged.rows:
+            self.ingest.settle(judged, [])
+            return
+
+        def settled(ticket: SimTicket) -> None:
+            if ticket.error is not None:
+                self.ingest._take_back(judged)
+                return
+            results = self.ingest.settle(judged, ticket.outcomes or [])
+            accepted = {}
+            for row, outcome, index in zip(judged.rows, ticket.outcomes or [], judged.indexes, strict=True):
+                where = (environment, row[1], batch[index].id)
+                value = row[8] if row[4] == "call" else int((batch[index].data or {}).get("tokens", 0))
+                assert results[index].status == outcome.status
+                if outcome.status == "accepted":
+                    assert where not in self.acknowledged
+                    accepted[where] = (row[6], row[4], value, row[7])
+                elif outcome.status == "duplicate":
+                    self.duplicates += 1
+                else:
+                    self.conflicts += 1
+            self.acknowledged |= accepted
+            self.possible |= accepted
+
+        self.submit(judged.rows, None, settled)
+
+    def event(self) -> UsageEvent:
+        number = self.chance.randrange(40)
+        kind = self.chance.randrange(3)
+        if kind == 0:
+            id = f"order-{number}"
+        elif kind == 1:
+            id = ulid(START // 1_000_000 + number, number)
+        else:
+            id = f"{number:08x}-0000-4000-8000-000000000000"
+        time = None
+        if self.chance.random() < 0.4:
+            seconds = self.chance.choice((-30 * 86400, -86400, -900, -1, 0, 60, 299))
+            time = datetime.fromtimestamp(self.now // SECOND, UTC) + timedelta(seconds=seconds)
+        return UsageEvent(
+            id,
+            self.chance.choice(("call", "llm")) if self.chance.random() < 0.3 else ("call", "llm")[number % 2],
+            customer=("ann", "bob")[number // 2 % 2],
+            time=time,
+            data={"tokens": number},
+        )
+
+    def commit(self) -> None:
+        """Some of what is queued, in order; now and then a statement fails."""
+        count = self.chance.randint(1, 6)
+        tickets, self.queue = self.queue[:count], self.queue[count:]
+        if not tickets:
+            return
+        fault = self.chance.random() < 0.15
+        if fault:
+            self.fail_at(self.chance.randrange(8))
+        try:
+            answers = self.log.append([ticket.rows for ticket in tickets])
+        except apsw.IOError as error:
+            self.faults += 1
+            for ticket in tickets:
+                ticket.error = StorageUnavailable(str(error))
+        else:
+            for ticket, outcomes in zip(tickets, answers, strict=True):
+                ticket.outcomes = outcomes
+        finally:
+            self.log._execute, self.log._executemany = self.db.execute, self.db.executemany
+        for ticket in tickets:
+            ticket.settled(ticket)
+
+    def fail_at(self, statement: int) -> None:
+        left = statement
+
+        def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+            def run(sql: str, *args: Any) -> Any:
+                nonlocal left
+                if sql != "ROLLBACK":
+                    left -= 1
+                    if left == 0:
+                        raise apsw.IOError("disk I/O error (simulated)")
+                return real(sql, *args)
+
+            return run
+
+        self.log._execute = failing(self.db.execute)  # type: ignore[method-assign,assignment]
+        self.log._executemany = failing(self.db.executemany)  # type: ignore[method-assign,assignment]
+
+    def move(self) -> None:
+        self.now += self.chance.choice((1, 10, 900, 86400, 20 * 86400)) * SECOND * self.chance.randint(0, 2)
+
+    def crash(self) -> None:
+        self.crashes += 1
+        self.start()
+
+    def apply(self) -> None:
+        """Another catalog, while requests are in the queue."""
+        self.meters_used = list(METERS[: self.chance.choice((2, 3))])
+        self.table.use(self.meters_used)
+        self.gate.drop(None)
+
+    # what must hold
+
+    def hold(self) -> None:
+        """Counted once; rollups equal the log refolded; memory equals the log and what is pending; no hard quota is passed."""
+        logged = {(e.environment, e.source, e.id): e for e in self.reader.events()}
+        assert len(logged) == self.db.execute("SELECT count(*) FROM events").get
+        assert self.acknowledged.keys() <= logged.keys()
+        for where, (customer, type, value, time) in self.acknowledged.items():
+            event = logged[where]
+            assert (event.customer, event.type, event.time) == (customer, type, time)
+            assert value == (
+                event.quantity if type == "call" else int((event.data or "0").partition(":")[2].rstrip("}") or 0)
+            )
+        self.hold_rollups()
+        if not self.queue:
+            self.hold_totals()
+
+    def refold(self) -> dict[tuple[int, str, int, int], tuple[int, int]]:
+        """(environment, customer, meter, cell) → (events, billionths), from the log and the epochs alone."""
+        epochs = [
+            (number, key, definition, since, until)
+            for number, key, definition, since, until in self.db.execute(
+                "SELECT number, key, definition, from_epoch, until_epoch FROM meters JOIN meter_epochs USING (number)"
+            )
+        ]
+        folded: dict[tuple[int, str, int, int], tuple[int, int]] = {}
+        for event in self.reader.events():
+            grant = self.customers[event.environment, event.customer]
+            assert grant.subscription is not None
+            start = period_at(grant.subscription.anchor, grant.subscription.zone, event.time)[0] // 1_000_000
+            cell = max(event.time // 1_000_000 // 900 * 900, start)
+            for number, _, definition, since, until in epochs:
+                if f'"event_type":"{event.type}"' not in definition or not since <= event.epoch < (until or 1 << 60):
+                    continue
+                value = event.quantity
+                if '"sum"' in definition:
+                    value = int((event.data or "0").partition(":")[2].rstrip("}"))
+                key = (int(event.environment == "test"), event.customer, number, cell)
+                events, total = folded.get(key, (0, 0))
+                folded[key] = (events + 1, total + value * 10**9)
+        return folded
+
+    def hold_rollups(self) -> None:
+        stored: dict[tuple[int, str, int, int], tuple[int, int]] = {}
+        for environment, customer, meter, cell, events, units, nanos in self.db.execute(
+            """SELECT environment, c.name, meter, cell, events, units, nanos FROM rollups
+               JOIN names c ON c.number = customer"""
+        ):
+            key = (environment, customer, meter, cell)
+            before = stored.get(key, (0, 0))
+            stored[key] = (before[0] + events, before[1] + units * 10**9 + nanos)
+        assert stored == self.refold()
+
+    def hold_totals(self) -> None:
+        for (environment, customer), account in list(self.gate._accounts.items()):
+            committed = self.reader.totals(environment, customer, account.start, account.end)
+            kept = {meter: total.used for meter, total in account.totals.items() if total.used}
+            assert kept == {meter: value for meter, value in committed.items() if value}
+
+    def finish(self) -> None:
+        while self.queue:
+            self.commit()
+        self.hold()

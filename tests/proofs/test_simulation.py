@@ -1,0 +1,49 @@
+"""Seeded schedules of the whole core: thousands of them, each the same every time."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from .simulation import World
+
+SOAK = bool(os.environ.get("TOLLKEEPER_SOAK"))
+BLOCKS = 40 if SOAK else 8
+SEEDS = 500 if SOAK else 150
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_schedule_keeps_the_invariants(block: int) -> None:
+    seen = {"faults": 0, "crashes": 0, "conflicts": 0, "duplicates": 0, "refused": 0, "acknowledged": 0}
+    for seed in range(block * SEEDS, (block + 1) * SEEDS):
+        world = World(seed)
+        try:
+            for number in range(60):
+                world.step()
+                if number % 20 == 19:
+                    world.hold()
+            world.finish()
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+        world.db.close()
+        for name in seen:
+            value = getattr(world, name)
+            seen[name] += len(value) if isinstance(value, dict) else value
+    # a schedule that meets nothing proves nothing
+    assert all(count > SEEDS // 4 for count in seen.values()), seen
+
+
+def test_a_hard_quota_is_never_passed_by_checks_alone() -> None:
+    for seed in range(200 if not SOAK else 5000):
+        world = World(seed)
+        world.events = world.check  # type: ignore[method-assign]
+        world.move = lambda: None  # type: ignore[method-assign]
+        for _ in range(80):
+            world.step()
+        world.finish()
+        for environment, customer in world.customers:
+            used = sum(w[2] for k, w in world.acknowledged.items() if k[0] == environment and w[0] == customer)
+            assert used <= 12, seed
+        world.db.close()
