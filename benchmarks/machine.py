@@ -81,6 +81,7 @@ def facts(data: Path) -> dict[str, Any]:
         "redis",
     )
     return {
+        "commit": _first_line("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"),
         "processor": processor,
         "cores": len(_CORES),
         "server_core": SERVER_CORE,
@@ -88,11 +89,12 @@ def facts(data: Path) -> dict[str, Any]:
         "memory_gib": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "file_system": file_system(data),
+        "nice": os.nice(0),
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
         "node": _first_line("node", "--version"),
         "redis_server": _first_line(redis_server(), "--version"),
         "wrk": _first_line("wrk", "--version"),
-        "packages": {name: importlib.metadata.version(name) for name in ("tollkeeper", *packages)},
+        "packages": {name: importlib.metadata.version(name) for name in packages},
         "load_average_before": [round(one, 2) for one in os.getloadavg()],
     }
