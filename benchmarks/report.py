@@ -127,8 +127,9 @@ def print_figures(console: Console, figures: Iterable[Figure]) -> None:
 def print_machine(console: Console, machine: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     console.print(
-        f"[bold]Tollkeeper {machine['commit']}[/bold] on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}, {machine['file_system']}; load average before: {machine['load_average_before']}",
+        f"[bold]Tollkeeper {machine['commit']}[/bold] on {machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_gib']} GiB, {machine['system']}, {machine['file_system']}; "
+        f"load average before: {machine['load_average_before']}",
         highlight=False,
     )
     console.print(
