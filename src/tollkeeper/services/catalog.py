@@ -94,7 +94,7 @@ class CatalogService:
         with self._database.read() as rows:
             if version is None:
                 current = rows.catalog.current()
-                found = current.catalog.plans.get(key) if current else None
+                found = current.catalog.plans.get(key) if current and isinstance(key, str) else None
             else:
                 found = rows.catalog.plan(key, version) if fields.is_version(key, version) else None
         if found is None:
