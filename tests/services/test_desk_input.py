@@ -83,7 +83,10 @@ def test_lists_ids_and_moves_take_anything(shared: Desk, one: Any, two: Any, thr
         lambda: shared.keys.get(one),
         lambda: shared.keys.revoke(one),
         lambda: shared.keys.rotate(one, two),
+        lambda: shared.customers.change("acme", name=one, email=two, zone=three),
         lambda: shared.catalog.plan(one, two),
+        lambda: shared.catalog.version(one),
+        lambda: shared.catalog.versions(one, two),
     ]
     for call in calls:
         with suppress(InvalidRequest, NotFound):

@@ -75,7 +75,7 @@ class CatalogService:
     def version(self, version: int) -> CatalogVersion:
         """A catalog as it was applied. Raises NotFound."""
         with self._database.read() as rows:
-            found = rows.catalog.version(version) if 0 < version < 2**31 else None
+            found = rows.catalog.version(version) if fields.is_version(version) else None
         if found is None:
             raise NotFound(f"There is no version {str(version)[:20]} of the catalog.")
         return found
@@ -96,7 +96,11 @@ class CatalogService:
                 current = rows.catalog.current()
                 found = current.catalog.plans.get(key) if current and isinstance(key, str) else None
             else:
-                found = rows.catalog.plan(key, version) if fields.is_version(key, version) else None
+                found = (
+                    rows.catalog.plan(key, version)
+                    if fields.is_identifier(key) and fields.is_version(version)
+                    else None
+                )
         if found is None:
             which = "on offer" if version is None else f"with version {version}"
             raise NotFound(f"There is no plan {str(key)[:80]!r} {which}.")

@@ -113,7 +113,7 @@ class CustomerService:
         """
         name = None if name is None else fields.line("name", name)
         zone = None if zone is None else fields.zone_name("zone", zone)
-        if isinstance(email, str):
+        if email is not None and not isinstance(email, EllipsisType):
             email = fields.email_address("email", email)
         with self._database.write() as rows:
             before = _customer(rows, customer)
@@ -271,7 +271,7 @@ class CustomerService:
 
     @staticmethod
     def _version(rows: Repositories, plan: str, version: int) -> Plan:
-        found = rows.catalog.plan(plan, version) if fields.is_version(plan, version) else None
+        found = rows.catalog.plan(plan, version) if fields.is_identifier(plan) and fields.is_version(version) else None
         if found is None:
             raise invalid("version", f"there is no version {version!r} of plan {str(plan)[:80]!r}")
         return found

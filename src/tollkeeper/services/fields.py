@@ -45,9 +45,8 @@ def is_identifier(value: object) -> bool:
     return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
-def is_version(plan: object, version: object) -> bool:
-    """Whether the two could name a plan version."""
-    return is_identifier(plan) and type(version) is int and 0 < version < 2**31
+def is_version(value: object) -> bool:
+    return type(value) is int and 0 < value < 2**31
 
 
 def identifier(field: str, value: object) -> str:
