@@ -10,12 +10,11 @@ from collections import deque
 from pathlib import Path
 
 from tollkeeper.core.events import LogRow, digest_id, pack_id
+from tollkeeper.core.ids import ulid
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.schema import migrate
 from tollkeeper.storage.sql.usage.writer import UsageWriter
-
-from tollkeeper.core.ids import ulid
 
 CUSTOMERS = [f"cus_{number:026d}" for number in range(200)]
 UNDER_WAY = 16

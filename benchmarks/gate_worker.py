@@ -14,11 +14,10 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from tollkeeper.bootstrap import Tollkeeper
-from tollkeeper.services.gate import Gate
-
 from benchmarks.limiters import timed
 from benchmarks.tollkeeper_server import CATALOG
+from tollkeeper.bootstrap import Tollkeeper
+from tollkeeper.services.gate import Gate
 
 
 class Waits:
