@@ -184,3 +184,13 @@ def test_every_field_of_every_part_is_compared() -> None:
             if field.name not in ("key", "version", "limits", "quotas", "prices", "features"):
                 other = replace(OLD, **{section: {**things, key: replace(things[key], **{field.name: "other"})}})
                 assert [c.key_path for c in diff_catalogs(OLD, other).changes] == [f"{section}.{key}.{field.name}"]
+
+
+def test_a_meter_that_comes_back_must_be_what_it_was() -> None:
+    without = replace(OLD, meters={"tokens": OLD.meters["tokens"]}, plans={})
+    other = replace(OLD.meters["api_calls"], event_type="other")
+    assert diff_catalogs(without, OLD, meters_ever=OLD.meters).refused == ()
+    back = replace(OLD, meters={**OLD.meters, "api_calls": other})
+    assert [f.key_path for f in diff_catalogs(without, back, meters_ever=OLD.meters).refused] == [
+        "meters.api_calls.event_type"
+    ]

@@ -149,3 +149,10 @@ def test_a_version_that_never_was_is_not_found(desk: Desk) -> None:
             desk.catalog.version(version)
     with pytest.raises(InvalidRequest):
         desk.catalog.versions("cus_x")
+
+
+def test_a_meter_that_was_removed_comes_back_only_as_it_was(desk: Desk) -> None:
+    desk.catalog.apply(CATALOG.replace("api_calls", "calls"))
+    with pytest.raises(CatalogInvalid, match=r"meters\.api_calls\.event_type"):
+        desk.catalog.apply(CATALOG.replace('event_type = "', 'event_type = "other.'))
+    assert desk.catalog.apply(CATALOG).changed

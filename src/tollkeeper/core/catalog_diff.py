@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from tollkeeper.core.catalog_faults import Fault
-from tollkeeper.core.metering import format_quantity
+from tollkeeper.core.metering import Meter, format_quantity
 from tollkeeper.core.plans import Catalog, Plan
 
 _SIGN: Final = {"added": "+", "changed": "~", "removed": "-"}
@@ -59,9 +60,18 @@ class CatalogDiff:
 
 
 def diff_catalogs(
-    old: Catalog | None, new: Catalog, *, in_use: Iterable[Plan] = (), file: str = "tollkeeper.toml"
+    old: Catalog | None,
+    new: Catalog,
+    *,
+    in_use: Iterable[Plan] = (),
+    meters_ever: Mapping[str, Meter] = MappingProxyType({}),
+    file: str = "tollkeeper.toml",
 ) -> CatalogDiff:
-    """From `old` (None: nothing applied yet) to `new`. `in_use`: the plan versions that somebody is on."""
+    """From `old` (None: nothing applied yet) to `new`.
+
+    `in_use`: the plan versions that somebody is on. `meters_ever`: the meters of every catalog applied before; usage of one that
+    was removed is still kept under its key.
+    """
     if old is None:
         old = Catalog(new.currency, {}, {}, {}, {}, name=new.name)
         changes = [Change("added", "currency", "", new.currency), *_catalog_changes(old, new)]
@@ -69,7 +79,7 @@ def diff_catalogs(
         changes = list(_catalog_changes(old, new))
     return CatalogDiff(
         tuple(changes),
-        tuple(_refusals(old, new, in_use, file)),
+        tuple(_refusals(replace(old, meters={**meters_ever, **old.meters}), new, in_use, file)),
         tuple(key for key, plan in new.plans.items() if not _same(old.plans.get(key), plan)),
         tuple(key for key in old.plans if key not in new.plans),
     )

@@ -14,6 +14,7 @@ from typing import Protocol
 from tollkeeper.core.customers import Customer, Environment, Member, Subscription
 from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.keys import ApiKey, KeyKind
+from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Catalog, Plan, Quota, RateLimit
 
 
@@ -122,6 +123,10 @@ class CatalogRepository(Protocol):
 
     def versions(self, before: int | None, limit: int) -> Sequence[CatalogVersion]:
         """Newest first, those below `before`."""
+        ...
+
+    def meters_ever(self) -> Mapping[str, Meter]:
+        """The meters of every version ever applied; of one that stood in several, as it was last."""
         ...
 
     def add(self, version: CatalogVersion) -> None: ...

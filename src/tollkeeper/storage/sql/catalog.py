@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, desc, insert, or_, select, update
 
 from tollkeeper.core.catalog import catalog_from_dict, catalog_to_dict, plan_from_dict, plan_to_dict
+from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Plan
 from tollkeeper.core.ports import CatalogVersion
 from tollkeeper.storage.sql.tables import catalog_versions, plan_versions
@@ -36,6 +37,14 @@ class SqlCatalog:
         if before is not None:
             query = query.where(catalog_versions.c.version < before)
         return [_version_from(row) for row in self._connection.execute(query)]
+
+    def meters_ever(self) -> Mapping[str, Meter]:
+        found: dict[str, Meter] = {}
+        for document in self._connection.execute(
+            select(catalog_versions.c.document).order_by(catalog_versions.c.version)
+        ).scalars():
+            found.update(catalog_from_dict(json.loads(document)).meters)
+        return found
 
     def add(self, version: CatalogVersion) -> None:
         self._connection.execute(
