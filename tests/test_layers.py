@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"fastapi", "starlette", "msgspec", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
     ),
     "cli": (
-        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings"},
+        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "__version__"},
         {"typer", "click", "rich", "msgspec"},
     ),
     "client": (set(), set()),

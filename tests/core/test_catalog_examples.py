@@ -68,3 +68,15 @@ def test_whatever_is_asked_for_parses_without_fault_or_warning(
 def test_what_cannot_be_a_catalog_is_refused(free: str, price: str, currency: str, name: str) -> None:
     with pytest.raises(InvalidRequest):
         example_catalog(free=free, price=price, currency=currency, name=name)
+
+
+def test_the_meter_may_have_another_name_everywhere() -> None:
+    catalog = clean(example_catalog(meter="pages"))
+    assert list(catalog.meters) == ["pages"]
+    assert {plan.meters for plan in catalog.plans.values()} == {frozenset({"pages"})}
+
+
+@pytest.mark.parametrize("meter", ["", "Api", "1st", "a-b", "x" * 64, "a]\n[b"])
+def test_a_meter_that_cannot_be_a_key_is_refused(meter: str) -> None:
+    with pytest.raises(InvalidRequest, match="meter: expected a key of"):
+        example_catalog(meter=meter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 from tollkeeper.core import catalog_keys as keys
@@ -12,8 +13,15 @@ from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.money import exponent_of
 
 
-def example_catalog(*, free: str = "1000", price: str = "0.001", currency: str = "usd", name: str = "API") -> str:
-    """TOML with a free plan of `free` calls a month and a plan that charges `price` for each call beyond.
+def example_catalog(
+    *,
+    free: str = "1000",
+    price: str = "0.001",
+    currency: str = "usd",
+    name: str = "API",
+    meter: str = "api_calls",
+) -> str:
+    """TOML with a free plan of `free` calls a month and a plan that charges `price` for each call beyond, on `meter`.
 
     `free` "0" leaves the free plan out; `price` "0" leaves the paid one out. Raises InvalidRequest, CurrencyInvalid.
     """
@@ -25,12 +33,14 @@ def example_catalog(*, free: str = "1000", price: str = "0.001", currency: str =
         text(200).read(name)
     except Unfit:
         raise InvalidRequest(f"name: expected {text(200).expected}.") from None
-    parts = [_HEAD.format(name=json.dumps(name, ensure_ascii=False), currency=currency)]
+    if not re.fullmatch(keys.KEY_PATTERN, meter):
+        raise InvalidRequest(f"meter: expected {keys.KEY_EXPECTED}, found {json.dumps(meter[:60])}.")
+    parts = [_HEAD.format(name=json.dumps(name, ensure_ascii=False), currency=currency, meter=meter)]
     if allowance:
-        parts.append(_FREE.format(free=format_quantity(allowance)))
+        parts.append(_FREE.format(meter=meter, free=format_quantity(allowance)))
     if amount:
         tiers = _TIERS if allowance else _PER_UNIT
-        parts.append(_PRO + tiers.format(free=format_quantity(allowance), price=format_quantity(amount)))
+        parts.append(_PRO + tiers.format(meter=meter, free=format_quantity(allowance), price=format_quantity(amount)))
     return "\n".join(parts)
 
 
@@ -52,7 +62,7 @@ name = {name}
 currency = "{currency}"        # decimals stand in quotes, so that 0.1 stays 0.1
 
 # A meter counts events. The gate writes one of this type for each call it lets through.
-[meters.api_calls]
+[meters.{meter}]
 event_type = "api.call"
 aggregation = "count"
 count_on = "success"    # a call that fails is not counted; "attempt" counts every call
@@ -65,7 +75,7 @@ _FREE = """\
 [plans.free]
 name = "Free"
 limits = [{{ name = "burst", limit = 10, window_seconds = 1 }}]
-quotas = [{{ meter = "api_calls", limit = "{free}", kind = "hard" }}]
+quotas = [{{ meter = "{meter}", limit = "{free}", kind = "hard" }}]
 """
 
 _PRO = """\
@@ -80,7 +90,7 @@ _TIERS = """\
 # To add a monthly fee, add a second price: key = "fee", model = "flat", flat_amount = "9".
 [[plans.pro.prices]]
 key = "calls"
-meter = "api_calls"
+meter = "{meter}"
 model = "graduated"
 tiers = [
   {{ up_to = "{free}", unit_amount = "0" }},
@@ -92,7 +102,7 @@ _PER_UNIT = """\
 # To add a monthly fee, add a second price: key = "fee", model = "flat", flat_amount = "9".
 [[plans.pro.prices]]
 key = "calls"
-meter = "api_calls"
+meter = "{meter}"
 model = "per_unit"
 unit_amount = "{price}"
 """

@@ -1,0 +1,178 @@
+"""Every command in the order in which help shows it, and what happens when one fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tollkeeper import __version__
+from tollkeeper.cli import (
+    catalog,
+    check,
+    customers,
+    events,
+    guide,
+    init,
+    keys,
+    status,
+    terminal,
+    usage,
+)
+from tollkeeper.cli.options import LOOK, OPERATE, SELL, START, examples
+
+app = typer.Typer(
+    name="tollkeeper",
+    help="A price, a gate and an exact meter for what you have already built.",
+    epilog=examples(
+        "tollkeeper init  # a catalog of your own",
+        "tollkeeper usage acme  # what a customer used",
+    ),
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"tollkeeper {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        if terminal.interactive() and sys.stdout.isatty():
+            guide.run(main)
+        else:
+            context.get_help()  # prints it
+
+
+app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
+app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
+app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
+app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
+app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
+app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
+app.command("usage", rich_help_panel=LOOK, epilog=usage.EXAMPLES)(usage.usage)
+app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.status)
+
+
+def build() -> TyperGroup:
+    """The command tree: panels in the order of a first week with it, and flags without the word that they are flags."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    panels = (START, SELL, OPERATE, LOOK)
+    root.commands = dict(
+        sorted(root.commands.items(), key=lambda item: panels.index(getattr(item[1], "rich_help_panel", "")))
+    )
+    _tidy(root)
+    return root
+
+
+def _tidy(command: Any) -> None:
+    context = typer.Context(command, help_option_names=["-h", "--help"])
+    for parameter in command.get_params(context):
+        if getattr(parameter, "is_flag", False):
+            parameter.display_type_rich = lambda ctx: None
+    for child in getattr(command, "commands", {}).values():
+        _tidy(child)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (None: this process's). Returns the exit code.
+
+    0 success, 1 a negative answer, 2 usage, 3 the server is unreachable, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        for position, word in enumerate(words, 1):
+            if not word.isprintable() and not _is_text(word):
+                raise terminal.Stop(f"argument {position} is not UTF-8 text", exit_code=2)
+        result = build().main(args=words, prog_name="tollkeeper", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 1
+    except Exception as fault:
+        code = explain(fault, words)
+        if code is None:
+            raise
+        return code
+    return result if isinstance(result, int) else 0
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def explain(fault: Exception, words: Sequence[str] = ()) -> int | None:
+    """Print what failed, where, and how to mend it. The exit code; None for a fault nobody foresaw, which keeps its traceback."""
+    from tollkeeper.client import ApiError, Unreachable
+    from tollkeeper.core.errors import CatalogInvalid, InvalidRequest, SettingsInvalid, TollkeeperError
+
+    match fault:
+        case terminal.Stop():
+            terminal.show_error(fault.message, fault.hint)
+            return fault.exit_code
+        case typer.Abort():
+            terminal.show_error("stopped; nothing was changed")
+            return 1
+        case typer.TyperException():
+            context = getattr(fault, "ctx", None)
+            if type(fault).__name__ == "NoArgsIsHelpError":  # its help is printed already
+                return 2
+            path = context.command_path if context else _command_path(words)
+            terminal.show_error(fault.format_message().replace(": Value error, ", ": "), f"See: {path} --help")
+            return fault.exit_code
+        case Unreachable():
+            terminal.show_error(
+                str(fault), "Start the server with: tollkeeper serve", "Or name another: TOLLKEEPER_URL=https://…"
+            )
+            return 3
+        case ApiError():
+            terminal.show_error(f"{fault.detail} ({fault.code})", *_mend(fault.status), _request(fault.request_id))
+            return 2 if fault.status in (400, 413, 415, 422) and fault.code != CatalogInvalid.code else 1
+        case TollkeeperError():
+            for line in fault.detail.splitlines():
+                terminal.show_error(line)
+            return 2 if isinstance(fault, SettingsInvalid | InvalidRequest) else 1
+    return None
+
+
+def _command_path(words: Sequence[str]) -> str:
+    """The command that the words name, for faults that do not tell."""
+    path, command = "tollkeeper", build()
+    for word in words:
+        child = getattr(command, "commands", {}).get(word)
+        if child is None:
+            break
+        path, command = f"{path} {word}", child
+    return path
+
+
+def _mend(status: int) -> tuple[str, ...]:
+    if status == 401:
+        return ("Set TOLLKEEPER_ADMIN_TOKEN, or run where `tollkeeper serve` wrote it to .env.",)
+    return ()
+
+
+def _request(request_id: str | None) -> str:
+    return f"request {request_id}" if request_id else ""

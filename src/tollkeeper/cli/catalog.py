@@ -1,0 +1,113 @@
+"""`tollkeeper catalog`: what is on offer, as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.cli import terminal
+from tollkeeper.cli.options import Json, Verbose, Yes, examples
+from tollkeeper.cli.server import connect, load_settings
+from tollkeeper.cli.values import plural
+from tollkeeper.core.errors import CatalogInvalid
+
+app = typer.Typer(help="Check, compare and apply the catalog file.", no_args_is_help=True)
+
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="TOLLKEEPER_CATALOG otherwise.", show_default=False)
+]
+_STYLES = {"+": "green", "-": "red", "~": "yellow"}
+
+
+@app.command(epilog=examples("tollkeeper catalog check", "tollkeeper catalog check plans.toml --json"))
+def check(file: File = None, json: Json = False) -> None:
+    """Check a catalog file; no server is needed.
+
+    Faults are told by file, line and key, with what was expected. Exit code 1 when there are any.
+    """
+    from tollkeeper.core.catalog import check_catalog
+
+    path, text = _read(file)
+    catalog, faults, warnings = check_catalog(text, file=str(path))
+    if json:
+        found = {
+            "file": str(path),
+            "faults": [str(fault) for fault in faults],
+            "warnings": [str(one) for one in warnings],
+        }
+        terminal.show_json(found)
+    else:
+        for fault in faults:
+            terminal.show_error(str(fault))
+        for warning in warnings:
+            terminal.warn(str(warning))
+        if catalog is not None:
+            parts = (plural(len(catalog.meters), "meter"), plural(len(catalog.plans), "plan"))
+            terminal.say(f"{path} is valid: {', '.join(parts)}.")
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=examples("tollkeeper catalog diff"))
+def diff(file: File = None, json: Json = False, verbose: Verbose = False) -> None:
+    """Show what an apply of the file would change."""
+    _, text = _valid(file)
+    with connect(verbose) as server:
+        outcome = server.request("POST", "/v1/catalog/check", {"text": text})
+    if json:
+        terminal.show_json(outcome)
+    else:
+        _show_diff(outcome)
+
+
+@app.command(epilog=examples("tollkeeper catalog apply", "tollkeeper catalog apply plans.toml --yes"))
+def apply(file: File = None, yes: Yes = False, json: Json = False, verbose: Verbose = False) -> None:
+    """Put the file in force, after showing what it changes.
+
+    Each plan that changes gets its next version. Subscribers stay on the version they bought until they are moved.
+    """
+    path, text = _valid(file)
+    with connect(verbose) as server:
+        outcome = server.request("POST", "/v1/catalog/check", {"text": text})
+        if outcome["changed"]:
+            if not json:
+                _show_diff(outcome)
+            terminal.confirm(f"Apply {path} as version {outcome['version']}?", yes)
+            outcome = server.request("POST", "/v1/catalog/apply", {"text": text})
+    if json:
+        terminal.show_json(outcome)
+    elif outcome["changed"]:
+        terminal.say(f"Version {outcome['version']} is in force.", "bold green")
+    else:
+        terminal.say(f"Nothing to change: {path} is in force as version {outcome['version']}.")
+
+
+def _read(file: Path | None) -> tuple[Path, bytes]:
+    path = file or load_settings().catalog_path
+    try:
+        return path, path.read_bytes()
+    except OSError as fault:
+        raise terminal.Stop(f"{path} cannot be read: {fault.strerror}", "Write one with: tollkeeper init", 2) from None
+
+
+def _valid(file: Path | None) -> tuple[Path, str]:
+    """The file's text, once it is known to have no faults, so that they are told with their lines. Raises CatalogInvalid."""
+    from tollkeeper.core.catalog import check_catalog
+
+    path, text = _read(file)
+    catalog, faults, warnings = check_catalog(text, file=str(path))
+    for warning in warnings:
+        terminal.warn(str(warning))
+    if catalog is None:
+        raise CatalogInvalid(faults=faults)
+    return path, text.decode()
+
+
+def _show_diff(outcome: dict[str, Any]) -> None:
+    if not outcome["changed"]:
+        terminal.say(f"Nothing would change: version {outcome['version']} says the same.")
+        return
+    for line in outcome["diff"]:
+        terminal.say(line, _STYLES.get(line[:1], ""))

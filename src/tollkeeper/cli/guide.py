@@ -1,0 +1,61 @@
+"""`tollkeeper` alone on a terminal: what do you want to do? It runs the command that it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import typer
+
+from tollkeeper.cli import terminal
+from tollkeeper.cli.options import command_line
+
+
+class Choice(NamedTuple):
+    """One line of the guide. `ask`: questions whose answers end the command; a blank answer leaves it out."""
+
+    what: str
+    words: tuple[str, ...]
+    ask: tuple[tuple[str, str], ...] = ()
+
+
+CHOICES = (
+    Choice("Start a catalog of my own", ("init",)),
+    Choice("Create a customer", ("customers", "create"), (("Name of the customer", ""), ("Plan", "--plan"))),
+    Choice("Make a key for a customer", ("keys", "create"), (("Id of the customer", "--customer"),)),
+    Choice("See who the customers are", ("customers", "list")),
+    Choice("Look at usage", ("usage",), (("Meter (blank when there is one)", "--meter"),)),
+    Choice("See whether the server is well", ("status",)),
+    Choice("Read the help", ("--help",)),
+)
+
+
+def run(command: Callable[[Sequence[str]], int]) -> None:
+    """Ask, show the command, run it, and ask again, until a blank answer."""
+    terminal.say("Tollkeeper: a price, a gate and an exact meter for what you have already built.", "bold")
+    while True:
+        terminal.say()
+        for number, choice in enumerate(CHOICES, 1):
+            terminal.console().print(terminal.styled(f" {number} ", "bold cyan") + terminal.styled(f" {choice.what}"))
+        answer = typer.prompt(
+            "What do you want to do? (number, blank to leave)", default="", show_default=False, err=True
+        ).strip()
+        if not answer or answer in ("q", "quit", "exit"):
+            return
+        if not (answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(CHOICES)):
+            terminal.show_error(f"{answer!r} is not a number from 1 to {len(CHOICES)}")
+            continue
+        words = _words(CHOICES[int(answer) - 1])
+        terminal.note(f"\n$ {command_line(words)}")
+        command(words)
+
+
+def _words(choice: Choice) -> list[str]:
+    words = list(choice.words)
+    for question, option in choice.ask:
+        answer = typer.prompt(question, default="", show_default=False, err=True).strip()
+        if answer and option:
+            words += [option, answer]
+        elif answer:
+            words.append(answer)
+    return words

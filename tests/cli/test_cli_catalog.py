@@ -1,0 +1,106 @@
+"""`catalog check | diff | apply`: faults before anything is sent, the diff before anything is applied."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tollkeeper.core.catalog import example_catalog
+
+from .conftest import Run
+from .fake_server import FakeServer, problem
+from .terminal_session import on_terminal, plain
+
+CHANGED: dict[str, Any] = {
+    "version": 3,
+    "changed": True,
+    "diff": ["+ plans.team: name Team", "~ plans.pro.quotas[api_calls].limit: 1000 → 2000", "- plans.old: name Old"],
+}
+SAME: dict[str, Any] = {"version": 2, "changed": False, "diff": []}
+FAULTY = 'currency = "usd"\n[meters.calls]\nevent_type = 3\naggregation = "count"\n'
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> str:
+    text = example_catalog()
+    (tmp_path / "tollkeeper.toml").write_text(text)
+    return text
+
+
+@pytest.mark.usefixtures("catalog")
+def test_a_valid_file_needs_no_server(run: Run) -> None:
+    result = run("catalog", "check")
+    assert (result.code, result.out, result.err) == (0, "tollkeeper.toml is valid: 1 meter, 2 plans.\n", "")
+    assert json.loads(run("catalog", "check", "--json").out) == {
+        "file": "tollkeeper.toml",
+        "faults": [],
+        "warnings": [],
+    }
+
+
+def test_faults_are_told_by_file_line_and_key(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plans.toml").write_text(FAULTY)
+    result = run("catalog", "check", "plans.toml")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("error: plans.toml:3: meters.calls.event_type: expected an event type")
+    shown = json.loads(run("catalog", "check", "plans.toml", "--json").out)
+    assert len(shown["faults"]) == len(result.err.splitlines())
+
+
+@pytest.mark.parametrize("command", ["check", "diff", "apply"])
+def test_a_file_that_is_not_there_says_how_to_write_one(ask: Run, server: FakeServer, command: str) -> None:
+    result = ask("catalog", command)
+    assert (result.code, server.asked) == (2, [])
+    assert (
+        result.err
+        == "error: tollkeeper.toml cannot be read: No such file or directory\n  Write one with: tollkeeper init\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["diff", "apply"])
+def test_a_faulty_file_is_not_sent(ask: Run, server: FakeServer, tmp_path: Path, command: str) -> None:
+    (tmp_path / "tollkeeper.toml").write_text(FAULTY)
+    result = ask("catalog", command)
+    assert (result.code, server.asked) == (1, [])
+    assert result.err.startswith("error: tollkeeper.toml:3: meters.calls.event_type: ")
+
+
+def test_diff_writes_nothing(ask: Run, server: FakeServer, catalog: str) -> None:
+    server.on("POST", "/v1/catalog/check", [CHANGED, SAME])
+    assert ask("catalog", "diff").out == "".join(f"{line}\n" for line in CHANGED["diff"])
+    assert ask("catalog", "diff").out == "Nothing would change: version 2 says the same.\n"
+    assert server.bodies("POST", "/v1/catalog/check") == [{"text": catalog}] * 2
+
+
+def test_apply_shows_the_diff_and_asks(ask: Run, server: FakeServer, catalog: str, tmp_path: Path) -> None:
+    server.on("POST", "/v1/catalog/check", CHANGED)
+    server.on("POST", "/v1/catalog/apply", CHANGED)
+    assert ask("catalog", "apply").code == 2
+    env = {"TOLLKEEPER_URL": server.url}
+    code, _ = on_terminal(["catalog", "apply"], "n\n", tmp_path, env)
+    assert (code, server.bodies("POST", "/v1/catalog/apply")) == (1, [])
+    code, seen = on_terminal(["catalog", "apply"], "y\n", tmp_path, env)
+    assert (code, server.bodies("POST", "/v1/catalog/apply")) == (0, [{"text": catalog}])
+    assert "~ plans.pro.quotas[api_calls].limit: 1000 → 2000\n" in plain(seen)
+    assert "Apply tollkeeper.toml as version 3? [y/N]: " in plain(seen)
+    result = ask("catalog", "apply", "--yes")
+    assert result.out == "".join(f"{line}\n" for line in CHANGED["diff"]) + "Version 3 is in force.\n"
+
+
+@pytest.mark.usefixtures("catalog")
+def test_an_apply_that_changes_nothing_asks_nothing(ask: Run, server: FakeServer) -> None:
+    server.on("POST", "/v1/catalog/check", SAME)
+    result = ask("catalog", "apply")
+    assert (result.code, result.out) == (0, "Nothing to change: tollkeeper.toml is in force as version 2.\n")
+    assert json.loads(ask("catalog", "apply", "--json").out) == SAME
+
+
+@pytest.mark.usefixtures("catalog")
+def test_what_only_the_server_can_refuse_exits_with_1(ask: Run, server: FakeServer) -> None:
+    server.on("POST", "/v1/catalog/check", problem(422, "catalog_invalid", "meters.old is missing."))
+    result = ask("catalog", "apply", "--yes")
+    assert result.code == 1
+    assert result.err.startswith("error: meters.old is missing. (catalog_invalid)\n")
