@@ -89,9 +89,9 @@ def _exact(server: Tollkeeper, customers: list[Customer]) -> Callable[[load.Load
 
 def contenders(stack: ExitStack, work: Path, missing: dict[str, str]) -> list[Contender]:
     floor = comparators.start_floor(stack, work)
-    server = Tollkeeper(work / "tollkeeper-check").start(stack)
-    server.make_server_key()
-    hard, soft = server.customers(KEYS + 1, "hard"), server.customers(KEYS + 1, "soft")
+    server = Tollkeeper(work / "tollkeeper-check")
+    hard, soft = server.fill("hard", KEYS + 1), server.fill("soft", KEYS + 1)
+    server.start(stack)
     foreign = [make_secret("live", secrets.randbelow(62**30)) for _ in range(KEYS + 1)]
     bodies = [f'{{"key":"{key}","meter":"api_calls","cost":"1"}}' for key in foreign]
     key = server.server_key

@@ -74,9 +74,9 @@ def measure(work: Path, rounds: int, seconds: float) -> Section:
     direct: dict[tuple[int, str], list[dict[str, Any]]] = {run: [] for run in RUNS}
     cpu: dict[tuple[int, str], list[float]] = {run: [] for run in RUNS}
     with ExitStack() as stack:
-        server = Tollkeeper(work / "tollkeeper-events").start(stack)
-        server.make_server_key()
-        customers = server.customers(CUSTOMERS + 1, "hard")
+        server = Tollkeeper(work / "tollkeeper-events")
+        customers = server.fill("hard", CUSTOMERS + 1)
+        server.start(stack)
         counted = {"events": 0}
         for turn in range(-1, rounds):
             for batch, ids in RUNS:

@@ -31,10 +31,8 @@ def import_seconds() -> float:
 
 
 def measure(work: Path) -> Section:
-    server = Tollkeeper(work / "footprint").start()
-    server.make_server_key()
-    body = check_bodies(server.customers(1, "hard"))[0].encode()
-    server.stop()
+    server = Tollkeeper(work / "footprint")
+    body = check_bodies(server.fill("hard", 1))[0].encode()
     starts, idle = [], []
     for _ in range(TIMES):
         begin = time.perf_counter()

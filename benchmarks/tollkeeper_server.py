@@ -1,4 +1,4 @@
-"""Tollkeeper itself, as a user runs it (`tollkeeper serve`), filled over its own API."""
+"""Tollkeeper itself, as a user runs it: `tollkeeper serve` on files that were filled by its own services."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import SERVER_CORE
-from benchmarks.processes import Server, free_port, get, post
+from benchmarks.processes import Server, free_port, get
+from tollkeeper import bootstrap
 
 COMMAND = [sys.executable, "-c", "import sys; from tollkeeper.cli import main; sys.exit(main())", "serve"]
 
@@ -63,8 +64,8 @@ class Tollkeeper:
         self._server: Server | None = None
 
     @property
-    def usage_file(self) -> Path:
-        return self.folder / "tollkeeper-usage.db"
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'tollkeeper.db'}"
 
     @property
     def server(self) -> Server:
@@ -80,7 +81,7 @@ class Tollkeeper:
         environment = {
             "PORT": str(port),
             "TOLLKEEPER_HOST": "127.0.0.1",
-            "TOLLKEEPER_DATABASE_URL": f"sqlite:///{self.folder / 'tollkeeper.db'}",
+            "TOLLKEEPER_DATABASE_URL": self.url,
             "TOLLKEEPER_CATALOG": str(self.folder / "tollkeeper.toml"),
             "TOLLKEEPER_ADMIN_TOKEN": self.token,
         }
@@ -95,36 +96,21 @@ class Tollkeeper:
             self._server.stop()
             self._server = None
 
-    def call(self, path: str, body: Any) -> Any:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        return json.loads(post(url, json.dumps(body).encode(), self.token))
-
     def get(self, path: str) -> Any:
         return json.loads(get(f"http://127.0.0.1:{self.port}{path}", self.token))
 
-    def make_server_key(self) -> None:
-        """The key that the load uses, instead of the admin token."""
-        wanted = {
-            "kind": "server",
-            "name": "bench",
-            "environment": "live",
-            "scopes": ["check", "events:write", "usage:read"],
-        }
-        self.server_key = self.call("/v1/keys", wanted)["key"]
-
-    def customers(self, count: int, plan: str) -> list[Customer]:
-        made = []
-        for number in range(count):
-            about = {
-                "name": f"{plan} {number}",
-                "email": f"{plan}{number}@example.com",
-                "plan": plan,
-                "currency": "usd",
-            }
-            customer = self.call("/v1/customers", about)["id"]
-            key = self.call("/v1/keys", {"customer": customer, "environment": "live", "name": "bench"})
-            made.append(Customer(customer, key["id"], key["key"]))
-        return made
+    def fill(self, plan: str, count: int) -> list[Customer]:
+        """Apply the catalog, make the key the load uses, and `count` customers of a plan with a key each. Before `start`."""
+        with bootstrap.Tollkeeper(self.url) as here:
+            here.catalog.apply(CATALOG)
+            scopes = ["check", "events:write", "usage:read"]
+            self.server_key = here.keys.create(kind="server", environment="live", name="bench", scopes=scopes).key
+            made = []
+            for number in range(count):
+                customer = here.customers.create(name=f"{plan} {number}", plan=plan).customer.id
+                key = here.keys.create(customer=customer, environment="live", name="bench")
+                made.append(Customer(customer, key.id, key.key))
+            return made
 
     def usage(self, meter: str, customer: str | None = None) -> int:
         """The total of a meter over the last day and a bit, of one customer or of all."""
