@@ -18,8 +18,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "storage": ({"core", "storage"}, {"apsw", "sqlalchemy", "alembic"}),
     "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry"}),
     "web": (
-        {"core", "services", "web"},
-        {"fastapi", "starlette", "msgspec", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
+        {"core", "services", "web", "__version__"},
+        {"fastapi", "starlette", "msgspec", "markdown_it", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
     ),
     "cli": (
         {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "__version__"},

@@ -1,0 +1,148 @@
+"""What every route of the application does before its handler: who calls, may they, and is the request well-formed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final
+
+from fastapi import Depends
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tollkeeper.core.errors import InvalidRequest
+from tollkeeper.services.catalog import CatalogService
+from tollkeeper.services.customers import CustomerService
+from tollkeeper.services.keys import KeyService
+from tollkeeper.services.usage import Usage
+from tollkeeper.web.auth import Authenticator, Caller
+from tollkeeper.web.errors import UnsupportedMediaType
+from tollkeeper.web.json import StrictDecoder
+
+_CALLER: Final = "tollkeeper.caller"
+_JSON: Final[StrictDecoder[Any]] = StrictDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the application serves. `storage_state()` raises when storage fails; `draining()` is true once the server is to stop."""
+
+    catalog: CatalogService
+    customers: CustomerService
+    keys: KeyService
+    usage: Usage
+    authenticator: Authenticator
+    storage_state: Callable[[], None]
+    draining: Callable[[], bool]
+
+
+class StrictRoute(APIRoute):
+    """Authenticates, then reads the body as strict JSON; only then FastAPI sees the request. `scope` None: anybody may call."""
+
+    scope: ClassVar[str | None] = None
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        body = self.body_field
+
+        async def strict(request: Request) -> Response:
+            if self.scope is not None:
+                caller = await authenticate(request)
+                caller.require(self.scope)
+                request.scope[_CALLER] = caller
+            _refuse_repeats(request)
+            if body is not None:
+                request = await DecodedRequest.read(request, required=body.field_info.is_required())
+            return await handle(request)
+
+        return strict
+
+
+class AdminRoute(StrictRoute):
+    """Needs the admin token."""
+
+    scope = "admin"
+
+
+class UsageRoute(StrictRoute):
+    """Needs the scope `usage:read`, which a customer's own key has for its own usage."""
+
+    scope = "usage:read"
+
+
+async def authenticate(request: Request) -> Caller:
+    """Raises Unauthorized, Forbidden. Off the loop when storage must be read."""
+    authenticator = services_of(request).authenticator
+    authorization = request.headers.get("authorization")
+    peer = request.client.host if request.client else None
+    if authenticator.knows(authorization):
+        return authenticator.authenticate(authorization, peer)
+    return await run_in_threadpool(authenticator.authenticate, authorization, peer)
+
+
+class DecodedRequest(Request):
+    """A request whose body was read and decoded strictly."""
+
+    _value: Any
+
+    @classmethod
+    async def read(cls, request: Request, *, required: bool) -> Request:
+        """Raises UnsupportedMediaType, TooLarge, InvalidRequest. A body that may be left out and is, is not decoded."""
+        sent = request.headers.get("content-type", "")
+        kind = sent.partition(";")[0].strip().lower()
+        if kind and kind != "application/json":
+            raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; application/json is expected.")
+        body = await request.body()
+        if not body and not required:
+            return request
+        if body and not kind:
+            raise UnsupportedMediaType("Content-Type is missing; application/json is expected.")
+        decoded = cls(request.scope, request.receive)
+        decoded._body = body
+        decoded._value = _JSON.decode(body)
+        return decoded
+
+    async def json(self) -> Any:
+        return self._value
+
+
+def _refuse_repeats(request: Request) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidRequest(f"query.{name[:60]}: this parameter is sent {names.count(name)} times; send it once.")
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+async def _catalog(request: Request) -> CatalogService:
+    return services_of(request).catalog
+
+
+async def _customers(request: Request) -> CustomerService:
+    return services_of(request).customers
+
+
+async def _keys(request: Request) -> KeyService:
+    return services_of(request).keys
+
+
+async def _usage(request: Request) -> Usage:
+    return services_of(request).usage
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.scope[_CALLER]
+    return caller
+
+
+CatalogDep = Annotated[CatalogService, Depends(_catalog)]
+CustomersDep = Annotated[CustomerService, Depends(_customers)]
+KeysDep = Annotated[KeyService, Depends(_keys)]
+UsageDep = Annotated[Usage, Depends(_usage)]
+CallerDep = Annotated[Caller, Depends(_caller)]
