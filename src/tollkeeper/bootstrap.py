@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import StorageUnavailable
+from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
 from tollkeeper.core.keys import ApiKey
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.clock import Clock
@@ -22,6 +22,9 @@ from tollkeeper.storage.sql.engine import open_database
 from tollkeeper.storage.sql.files import database_files
 from tollkeeper.storage.sql.lock import OwnerLock
 from tollkeeper.storage.sql.usage.file import UsageFile
+
+if TYPE_CHECKING:
+    from tollkeeper.settings import Settings
 
 _encode = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 
@@ -41,6 +44,7 @@ class Tollkeeper:
         self._lock = OwnerLock(self.files.lock)
         try:
             self.database = open_database(url)
+            self._require_usage_file()
             self.usage_file = UsageFile(self.files.usage, self.database.pair_id, clock.now_us)
         except BaseException:
             self._lock.close()
@@ -65,6 +69,18 @@ class Tollkeeper:
         )
         self.usage = Usage(reader, self._periods, clock)
         self._key_customers: dict[str, str | None] = {}
+
+    def _require_usage_file(self) -> None:
+        """A usage log that is gone must not begin again at zero as if nothing had been used."""
+        if self.files.usage.exists():
+            return
+        with self.database.read() as rows:
+            in_use = rows.catalog.current() is not None or rows.customers.list(None, 1)
+        if in_use:
+            raise StorageMismatch(
+                f"{self.files.usage} is missing, and {self.files.main} is in use: its usage log is lost or was moved. "
+                "Put it back, or restore a backup of the pair."
+            )
 
     def close(self) -> None:
         """Commit what is queued, record when keys were used, give the files back."""
@@ -129,3 +145,17 @@ class Tollkeeper:
     def _periods(self, environment: Environment, customer: str) -> tuple[int, str] | None:
         account = self.gate.account_of(environment, customer)
         return None if account is None else (account.anchor, account.zone)
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until it is told to stop."""
+    from tollkeeper.server import serve
+
+    serve(settings)
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document, made from the code."""
+    from tollkeeper.web.openapi import create_openapi
+
+    return create_openapi()

@@ -201,9 +201,10 @@ class World:
             if ticket.error is not None:
                 self.ingest._take_back(judged)
                 return
-            results = self.ingest.settle(judged, ticket.outcomes or [])
+            results = self.ingest.settle(judged, ticket.outcomes)
             accepted = {}
-            for row, outcome, index in zip(judged.rows, ticket.outcomes or [], judged.indexes, strict=True):
+            outcomes = ticket.outcomes or [Outcome("accepted", 0)] * len(judged.rows)
+            for row, outcome, index in zip(judged.rows, outcomes, judged.indexes, strict=True):
                 where = (environment, row[1], batch[index].id)
                 value = row[8] if row[4] == "call" else int((batch[index].data or {}).get("tokens", 0))
                 assert results[index].status == outcome.status

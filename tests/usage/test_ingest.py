@@ -72,7 +72,7 @@ def test_concurrent_duplicates_count_once_and_a_conflict_among_them_is_told(spin
     with ThreadPoolExecutor(40) as pool:
         with spine.stalled_writer():  # so that all of them meet in one transaction
             futures = [pool.submit(send, spine, other if i == 39 else same) for i in range(40)]
-            while spine.app.usage_file.writer.queued() < 40:
+            while spine.app.usage_file.writer.queued < 40:
                 pass
         answers = [future.result()[0] for future in futures]
     assert answers.count("accepted") == 1

@@ -30,7 +30,7 @@ from tollkeeper.core.events import (
     digest_id,
     pack_id,
 )
-from tollkeeper.core.gate import NOBODY, Allowance, Bucket, Decision, Terms, Who, decide
+from tollkeeper.core.gate import NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
 from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
@@ -96,6 +96,9 @@ class Gate:
         self._max_snapshots = snapshots
         self._boot = self.clock.random_bits(40) << 40
         self._counter = itertools.count(1)  # next() is atomic
+        self.decisions: dict[str, dict[str, int]] = {
+            name: dict.fromkeys(STATUS, 0) for name in ("live", "test", "unknown")
+        }
         self.early_lost = 0
         self.early_repeated = 0
 
@@ -196,19 +199,26 @@ class Gate:
             grant = self._grants.by_customer(environment, customer)
             if grant is None:
                 return None
-            account = self.account(environment, grant)
+            return self.account(environment, grant)
+        now_ns = self._now_ns()
+        if now_ns >= account.end_ns:
+            self._roll(account, now_ns // 1000)
         return account
 
-    def add(self, account: Account, at: int, folds: Iterable[FoldTuple], sign: int = 1) -> None:
-        """Count usage that did not pass the gate; `sign` -1 takes it back (a duplicate, a failed commit)."""
-        if at >= account.end and self._now_ns() // 1000 >= account.end:
-            self._roll(account, self._now_ns() // 1000)
+    def add(self, accounts: Iterable[Account], rows: Iterable[LogRow], sign: int = 1) -> None:
+        """Count usage that did not pass the gate, row by row; `sign` -1 takes it back (a duplicate, a failed commit)."""
         with self._lock:
-            for meter, _, units, nanos in folds:
+            for account, row in zip(accounts, rows, strict=True):
+                at = row[7]
                 if account.start <= at < account.end:
-                    account.total(meter).used += sign * (units * NANOS + nanos)
+                    totals = account.totals
+                    for meter, _, units, nanos in row[10]:
+                        total = totals.get(meter) or account.total(meter)
+                        total.used += sign * (units * NANOS + nanos)
                 elif at >= account.end:
-                    account.following[meter] = account.following.get(meter, 0) + sign * (units * NANOS + nanos)
+                    following = account.following
+                    for meter, _, units, nanos in row[10]:
+                        following[meter] = following.get(meter, 0) + sign * (units * NANOS + nanos)
 
     def _begin(self, account: Account, now_us: int) -> None:
         anchor, zone = account.anchor, account.zone
@@ -270,19 +280,17 @@ class Gate:
         """Judge and take. What a decision took (`amount`) must then be recorded or refunded. Raises on an unknown meter or a bad cost."""
         now_ns = self._now_ns()
         if snapshot is None:
-            return Decision("NOT_FOUND", self._next_id(now_ns), NOBODY)
+            return self._refuse("NOT_FOUND", now_ns, NOBODY)
         who = snapshot.who
         refusal = snapshot.refusal
         if refusal is not None:
-            return Decision(refusal[0], self._next_id(now_ns), who, reason=refusal[1])
+            return self._refuse(refusal[0], now_ns, who, refusal[1])
         if now_ns >= snapshot.expires:
-            return Decision("EXPIRED", self._next_id(now_ns), who)
+            return self._refuse("EXPIRED", now_ns, who)
         if snapshot.networks and not self._from_here(snapshot, ip):
-            return Decision("FORBIDDEN", self._next_id(now_ns), who, reason=_from_where(ip))
+            return self._refuse("FORBIDDEN", now_ns, who, _from_where(ip))
         if scope is not None and scope not in snapshot.scopes:
-            return Decision(
-                "INSUFFICIENT_SCOPE", self._next_id(now_ns), who, reason=f"This API key needs the scope {scope!r}."
-            )
+            return self._refuse("INSUFFICIENT_SCOPE", now_ns, who, f"This API key needs the scope {scope!r}.")
         snapshot.last_used = now_ns
         if meter is None:
             terms: Terms = snapshot.terms
@@ -299,6 +307,16 @@ class Gate:
         amount, weight = self._amount(view, cost)
         return self._take(view, view, now_ns, who, amount, weight)
 
+    def _refuse(self, code: Code, now_ns: int, who: Who, reason: str | None = None) -> Decision:
+        with self._lock:
+            self.decisions[who.environment or "unknown"][code] += 1
+        return Decision(code, self._next_id(now_ns), who, reason=reason)
+
+    @property
+    def cached(self) -> int:
+        """Snapshots of keys in memory."""
+        return len(self._snapshots)
+
     def _take(self, terms: Terms, view: MeterView | None, now_ns: int, who: Who, amount: int, weight: int) -> Decision:
         """Judge limits and quota together and take all or nothing. An amount of 0 on a meter asks and takes nothing."""
         steady = self._steady_ns()
@@ -311,6 +329,7 @@ class Gate:
             if view is not None:
                 used, end = view.total.used, view.account.end
             code, refuser, tats = decide(buckets, steady, weight, allowance, used, amount)
+            self.decisions[who.environment][code] += 1  # type: ignore[index]  # a key has one
             if code == "VALID" and (amount or view is None):
                 for bucket, tat in zip(buckets, tats):  # noqa: B905 - same length, and this is the hot path
                     bucket.tat = tat

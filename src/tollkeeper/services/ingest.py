@@ -81,6 +81,7 @@ class Ingest:
         self._max_age_us = max_age_days * 86_400_000_000
         self._max_age_days = max_age_days
         self.counts = {"accepted": 0, "duplicate": 0, "conflict": 0, "rejected": 0, "unmatched": 0}
+        self.rejected: dict[str, int] = {}
 
     async def ingest(self, environment: Environment, events: Sequence[Event | Result]) -> list[Result]:
         """Log a batch and answer each event in its place; a Result in `events` is an answer already given (undecodable).
@@ -97,7 +98,7 @@ class Ingest:
         except TollkeeperError:
             self._take_back(batch)
             raise
-        return self.settle(batch, ticket.outcomes or [])
+        return self.settle(batch, ticket.outcomes)
 
     def ingest_wait(self, environment: Environment, events: Sequence[Event | Result]) -> list[Result]:
         """`ingest` for threads."""
@@ -109,63 +110,75 @@ class Ingest:
         except TollkeeperError:
             self._take_back(batch)
             raise
-        return self.settle(batch, outcomes or [])
+        return self.settle(batch, outcomes)
 
     def _take_back(self, batch: Batch) -> None:
-        for row, account in zip(batch.rows, batch.accounts, strict=True):
-            self._gate.add(account, row[7], row[10], -1)
+        self._gate.add(batch.accounts, batch.rows, -1)
 
     def judge(self, environment: Environment, events: Sequence[Event | Result]) -> Batch:
         """Turn events into rows, and count them towards their customers' totals at once, before the commit."""
         flag = 1 if environment == "test" else 0
         now = self._clock.now_us()
         batch = Batch([None] * len(events))
-        add = self._gate.add
+        rows, accounts = batch.rows, batch.accounts
         meters = self._meters.current
+        known: dict[str, Account] = {}
         for index, event in enumerate(events):
             if isinstance(event, Result):
                 batch.results[index] = event
                 continue
             try:
-                row, account, names = self._row(environment, flag, now, event, meters)
+                row, account, names = self._row(environment, flag, now, event, meters, known)
             except _Refused as refused:
                 batch.results[index] = Result(index, _echo(event.id), "rejected", refused.code, refused.detail)
                 continue
-            if row[10]:
-                add(account, row[7], row[10])
-            batch.rows.append(row)
+            rows.append(row)
+            accounts.append(account)
             batch.indexes.append(index)
             batch.ids.append(event.id)
-            batch.accounts.append(account)
             batch.meters.append(names)
+        self._gate.add(accounts, rows)
         return batch
 
-    def settle(self, batch: Batch, outcomes: Sequence[Outcome]) -> list[Result]:
-        """Put the log's answers in their places; give back what was counted twice."""
-        results, counts = batch.results, self.counts
-        for i, outcome in enumerate(outcomes):
-            index, id, row = batch.indexes[i], batch.ids[i], batch.rows[i]
-            status = outcome.status
-            if status == "accepted":
-                results[index] = Result(index, id, status, None, None, batch.meters[i])
-                if not row[10]:
-                    counts["unmatched"] += 1
-                continue
-            self._gate.add(batch.accounts[i], row[7], row[10], -1)
-            if status == "duplicate":
-                results[index] = Result(index, id, status, None, None, batch.meters[i])
-            else:
-                detail = "This id was sent before with another type, subject, customer or data. The first one counts; use a new id."
-                results[index] = Result(index, id, status, "id_conflict", detail)
+    def settle(self, batch: Batch, outcomes: Sequence[Outcome] | None) -> list[Result]:
+        """Put the log's answers in their places (None: all accepted); give back what was counted twice."""
+        results, counts, rows = batch.results, self.counts, batch.rows
+        if outcomes is None:
+            for index, id, meters in zip(batch.indexes, batch.ids, batch.meters, strict=True):
+                results[index] = Result(index, id, "accepted", None, None, meters)
+        else:
+            twice: list[int] = []
+            for i, (index, id, outcome) in enumerate(zip(batch.indexes, batch.ids, outcomes, strict=True)):
+                status = outcome.status
+                if status != "accepted":
+                    twice.append(i)
+                if status == "conflict":
+                    detail = "This id was sent before with another type, subject, customer or data. The first one counts; use a new id."
+                    results[index] = Result(index, id, status, "id_conflict", detail)
+                else:
+                    results[index] = Result(index, id, status, None, None, batch.meters[i])
+            if twice:
+                self._gate.add([batch.accounts[i] for i in twice], [rows[i] for i in twice], -1)
         answered: list[Result] = []
         for result in results:
             assert result is not None
-            counts[result.status] += 1
+            status = result.status
+            counts[status] += 1
+            if status == "accepted" and not result.meters:
+                counts["unmatched"] += 1
+            elif status == "rejected" and result.code is not None:
+                self.rejected[result.code] = self.rejected.get(result.code, 0) + 1
             answered.append(result)
         return answered
 
     def _row(
-        self, environment: Environment, flag: int, now: int, event: Event, meters_now: MeterSet
+        self,
+        environment: Environment,
+        flag: int,
+        now: int,
+        event: Event,
+        meters_now: MeterSet,
+        known: dict[str, Account],
     ) -> tuple[LogRow, Account, tuple[str, ...]]:
         id, source, type = event.id, event.source, event.type
         if not id or len(id) > MAX_ID:
@@ -193,9 +206,10 @@ class Ingest:
                     f"{_shown(subject)} is no key's id and no customer's id. Send `customer` as well.",
                 )
         else:
-            account = self._gate.account_of(environment, customer)
+            account = known.get(customer) or self._gate.account_of(environment, customer)
             if account is None:
                 raise _Refused("unknown_customer", f"There is no customer {_shown(customer)}. Create it first.")
+        known[customer] = account
         at = now if event.time is None else self._time(event.time, now)
         data = event.data
         entries = meters_now.by_type.get(type, ())
@@ -217,9 +231,12 @@ class Ingest:
     def _folds(
         account: Account, at: int, entries: tuple[MeterEntry, ...], data: dict[str, Any] | None
     ) -> tuple[tuple[FoldTuple, ...], tuple[str, ...]]:
-        cell = at // 1_000_000
-        cell -= cell % CELL_SECONDS
-        if not account.start_s <= cell or at >= account.end:
+        at_s = at // 1_000_000
+        cell = at_s - at_s % CELL_SECONDS
+        if account.start <= at < account.end:
+            if cell < account.start_s:
+                cell = account.start_s
+        else:
             cell = cell_start(at, period_at(account.anchor, account.zone, at)[0]) // 1_000_000
         folds: list[FoldTuple] = []
         meters: list[str] = []

@@ -8,7 +8,7 @@ import apsw
 
 from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
 
-PAGE_SIZE = 8192
+PAGE_SIZE = 4096  # a small group touches few pages, and each is written whole
 CACHE_KIB = 64 * 1024
 
 

@@ -86,7 +86,7 @@ class UsageLog:
     # the transaction
 
     def append(self, groups: Sequence[Sequence[LogRow]]) -> list[list[Outcome] | None]:
-        """Dedupe, log and fold the rows of every group; the answers in the same shape, None for a group that was all accepted gate rows.
+        """Dedupe, log and fold the rows of every group; the answers in the same shape, None for a group that was accepted whole.
 
         Raises apsw errors as they come; then nothing was written and nothing is remembered.
         """
@@ -176,8 +176,8 @@ class UsageLog:
 
     # dedupe
 
-    def _dedupe(self, rows: Sequence[LogRow], last_seq: int) -> tuple[list[Outcome], Sequence[LogRow]]:
-        """Answer each row of one batch and keep those that count. Sequences are given in order after `last_seq`."""
+    def _dedupe(self, rows: Sequence[LogRow], last_seq: int) -> tuple[list[Outcome] | None, Sequence[LogRow]]:
+        """Answer each row of one batch (None: all accepted) and keep those that count. Sequences are given in order after `last_seq`."""
         sources = self._names["s"]
         timed: list[tuple[bytes, int]] = []
         seq = last_seq
@@ -196,7 +196,7 @@ class UsageLog:
             if self.db.total_changes() - before == len(timed):
                 self._execute("RELEASE timed")
                 self._transaction_rows.extend(rows)
-                return [Outcome("accepted", last_seq + 1 + i) for i in range(len(rows))], rows
+                return None, rows
             self._execute("ROLLBACK TO timed")
             self._execute("RELEASE timed")
         return self._dedupe_each(rows, last_seq)

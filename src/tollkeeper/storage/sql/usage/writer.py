@@ -14,24 +14,28 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import monotonic, perf_counter
 from typing import Any
 
 import apsw
 
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable, TollkeeperError
 from tollkeeper.core.events import LogRow, Outcome
+from tollkeeper.core.stats import Histogram
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.log import UsageLog
 
 logger = logging.getLogger("tollkeeper.usage")
 
 GROUP_ROWS = 4000
+LINGER_SECONDS = 0.005
+COMMIT_BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.4, 1.0, 5.0)
 CHECKPOINT_PAGES = 1024
-RESTART_PAGES = 8 * 1024  # 64 MiB
+RESTART_PAGES = 16 * 1024  # 64 MiB
 
 
 class Ticket:
-    """One submission to the log. `outcomes` is None for gate rows, which are accepted as a whole or not at all."""
+    """One submission to the log. `outcomes` is None when all its rows were accepted."""
 
     __slots__ = ("_committed", "error", "future", "outcomes", "rows", "settled")
 
@@ -95,6 +99,13 @@ class Call:
         self._event.set()
 
 
+def _early(item: Ticket | list[Ticket] | Call) -> bool:
+    """Nobody waits for it."""
+    if isinstance(item, list):
+        return all(ticket.settled is not None for ticket in item)
+    return isinstance(item, Ticket) and item.settled is not None
+
+
 def _finish(tickets: list[Ticket]) -> None:
     """On the loop's thread: resolve what is still wanted."""
     for ticket in tickets:
@@ -114,10 +125,12 @@ class UsageWriter:
         self.path = path
         self.failed: str | None = None
         self.commits = 0
+        self.failed_commits = 0
+        self.commit_seconds = Histogram(COMMIT_BOUNDS)
         self.rows = 0
         self._queue: SimpleQueue[Ticket | list[Ticket] | Call | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
-        self._wal_pages = 0
+        self.wal_pages = 0
         self._checkpoint_wanted = threading.Event()
         self._checkpointing = threading.Lock()
         self._closing = False
@@ -137,10 +150,14 @@ class UsageWriter:
         if self._closing:
             raise StorageUnavailable("Tollkeeper is shutting down; nothing was recorded. Try again.")
         ticket = Ticket(rows, future, settled)
-        if future is None:
+        loop: asyncio.AbstractEventLoop | None = None
+        if future is not None:
+            loop = future.get_loop()
+        elif settled is not None:
+            loop = asyncio._get_running_loop()
+        if loop is None:
             self._queue.put(ticket)
         else:
-            loop = future.get_loop()
             turn = self._turns.get(loop)
             if turn is None:
                 self._turns[loop] = [ticket]
@@ -155,6 +172,7 @@ class UsageWriter:
         if turn is not None:
             self._queue.put(turn)
 
+    @property
     def queued(self) -> int:
         """Submissions that wait for the next commit; approximate while others submit."""
         return self._queue.qsize()
@@ -188,7 +206,8 @@ class UsageWriter:
             tickets: list[Ticket] = []
             calls: list[Call] = []
             count = 0
-            stop = False
+            stop = waited = False
+            linger_until: float | None = None
             while True:
                 if item is None:
                     stop = True
@@ -206,10 +225,22 @@ class UsageWriter:
                 try:
                     item = get_nowait()
                 except Empty:
-                    break
+                    if waited or (linger_until is None and any(ticket.settled is None for ticket in tickets)):
+                        break
+                    # all were answered already: nobody waits, so a larger group is cheaper
+                    now = monotonic()
+                    if linger_until is None:
+                        linger_until = now + LINGER_SECONDS
+                    if now >= linger_until:
+                        break
+                    try:
+                        item = get(timeout=linger_until - now)
+                    except Empty:
+                        break
+                    waited = item is None or not _early(item)
             if tickets:
                 self._commit(tickets)
-                if self._wal_pages >= RESTART_PAGES:
+                if self.wal_pages >= RESTART_PAGES:
                     self._finish_checkpoint()
             for call in calls:
                 call.run(self.log)
@@ -217,6 +248,7 @@ class UsageWriter:
                 return
 
     def _commit(self, tickets: list[Ticket]) -> None:
+        began = perf_counter()
         try:
             answers = self.log.append([ticket.rows for ticket in tickets])
         except (OverflowError, apsw.ConstraintError, apsw.TooBigError) as error:
@@ -230,6 +262,7 @@ class UsageWriter:
             logger.warning("usage refused: a total would overflow")
         except BaseException as error:
             self.failed = str(error)
+            self.failed_commits += 1
             logger.error("usage commit failed: %s", error)
             failure = StorageUnavailable(
                 f"The usage log did not take the write ({error}). Nothing was recorded; try again."
@@ -239,6 +272,7 @@ class UsageWriter:
         else:
             self.failed = None
             self.commits += 1
+            self.commit_seconds.observe(perf_counter() - began)
             for ticket, outcomes in zip(tickets, answers, strict=True):
                 ticket.outcomes = outcomes
                 self.rows += len(ticket.rows)
@@ -260,7 +294,7 @@ class UsageWriter:
     # checkpoints
 
     def _after_commit(self, _db: apsw.Connection, _name: str, pages: int) -> int:
-        self._wal_pages = pages
+        self.wal_pages = pages
         if pages >= CHECKPOINT_PAGES:
             self._checkpoint_wanted.set()
         return int(apsw.SQLITE_OK)
@@ -285,7 +319,7 @@ class UsageWriter:
         """
         with self._checkpointing:
             _checkpoint(self.log.db)
-        self._wal_pages = 0
+        self.wal_pages = 0
 
 
 def _checkpoint(db: apsw.Connection, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
