@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollkeeper.core.limits import MAX_LIMIT_PER_SECOND, SECOND_NS, judge, policy, refund, take
+from tollkeeper.core.gate import NOBODY, Bucket, Decision, Terms, decide
+from tollkeeper.core.limits import MAX_LIMIT_PER_SECOND, SECOND_NS, policy, refund
 
 START = 1_700_000_000 * SECOND_NS
 windows = st.sampled_from([1, 2, 7, 60, 3600, 86_400, 31_536_000]) | st.integers(1, 31_536_000)
@@ -55,48 +57,60 @@ def test_rounding_gives_at_most_the_limit_and_loses_under_a_thousandth(pair: tup
     assert Fraction(window * SECOND_NS, limit) <= interval < Fraction(window * SECOND_NS, limit) * Fraction(1001, 1000)
 
 
+def ask(bucket: Bucket, now: int, cost: int) -> Decision:
+    """Judge one bucket and, when it admits, take: what the gate does under its lock."""
+    code, refuser, tats = decide([bucket], now, cost, None, 0, 0)
+    if code == "VALID":
+        bucket.tat = tats[0]
+    return Decision(code, 0, NOBODY, Terms([bucket]), now, [bucket.tat], reason=refuser)
+
+
+def seconds(ns: Fraction) -> int:
+    return math.ceil(ns / SECOND_NS)
+
+
 @given(limits_and_windows())
-def test_a_fresh_bucket_admits_exactly_the_limit_at_once(pair: tuple[int, int]) -> None:
+def test_a_fresh_bucket_admits_exactly_the_limit_at_once_and_then_one_each_interval(pair: tuple[int, int]) -> None:
     limit, window = pair
-    interval, capacity = policy(limit, window)
-    assert judge(0, START, interval, capacity, limit) == (True, 0, capacity, 0)
-    assert judge(0, START, interval, capacity, limit + 1) == (False, limit, 0, None)
-    full = take(0, START, interval, limit)
-    assert judge(full, START, interval, capacity, 1) == (False, 0, capacity, interval)
-    assert judge(full, START + interval - 1, interval, capacity, 1).allowed is False
-    assert judge(full, START + interval, interval, capacity, 1).allowed is True
+    bucket = Bucket("b", limit, window, True)
+    assert ask(bucket, START, limit + 1).retry_after(limit + 1) is None
+    assert ask(bucket, START, limit).allowed
+    refused = ask(bucket, START, 1)
+    assert not refused.allowed
+    assert refused.rate_limits[0].remaining == 0
+    assert not ask(bucket, START + bucket.interval - 1, 1).allowed
+    assert ask(bucket, START + bucket.interval, 1).allowed
 
 
 @given(arrivals())
 def test_every_answer_equals_an_exact_token_bucket(case: tuple[int, int, list[tuple[int, int]]]) -> None:
+    """The reference takes nothing when it refuses: a denied request costs nothing."""
     limit, window, steps = case
-    interval, capacity = policy(limit, window)
-    reference = TokenBucket(limit, Fraction(interval), START)
-    tat, now = 0, START
+    bucket = Bucket("b", limit, window, True)
+    reference = TokenBucket(limit, Fraction(bucket.interval), START)
+    now = START
     for gap, cost in steps:
         now += gap
-        state = judge(tat, now, interval, capacity, cost)
-        assert state.allowed == reference.take(now, cost)
+        allowed = reference.take(now, cost)
+        answer = ask(bucket, now, cost)
+        (state,) = answer.rate_limits
+        assert answer.allowed == allowed
         assert state.remaining == int(reference.level)
-        assert state.reset_ns == (limit - reference.level) * interval
-        if state.allowed:
-            tat = take(tat, now, interval, cost)
-        elif cost > limit:
-            assert state.retry_after_ns is None
-        else:
-            assert state.retry_after_ns == (cost - reference.level) * interval
+        assert state.reset_seconds == seconds((limit - reference.level) * bucket.interval)
+        if not allowed:
+            wait = seconds((cost - reference.level) * bucket.interval)
+            assert answer.retry_after(cost) == (None if cost > limit else max(1, wait))
 
 
 @given(arrivals())
 def test_no_window_admits_more_than_the_limit_and_its_refill(case: tuple[int, int, list[tuple[int, int]]]) -> None:
     limit, window, steps = case
-    interval, capacity = policy(limit, window)
-    tat, now = 0, START
+    bucket = Bucket("b", limit, window, True)
+    now = START
     admitted: list[tuple[int, int]] = []
     for gap, cost in steps:
         now += gap
-        if judge(tat, now, interval, capacity, cost).allowed:
-            tat = take(tat, now, interval, cost)
+        if ask(bucket, now, cost).allowed:
             admitted.append((now, cost))
     for i, (begin, _) in enumerate(admitted):
         total = 0
@@ -105,32 +119,51 @@ def test_no_window_admits_more_than_the_limit_and_its_refill(case: tuple[int, in
             assert total <= limit + Fraction((end - begin) * limit, window * SECOND_NS)
 
 
+@given(arrivals(), small_limits)
+def test_several_limits_take_all_or_nothing(case: tuple[int, int, list[tuple[int, int]]], other_limit: int) -> None:
+    limit, window, steps = case
+    buckets = [Bucket("weighted", limit, window, True), Bucket("calls", other_limit, 2 * window, False)]
+    weighted, calls = (TokenBucket(b.limit, Fraction(b.interval), START) for b in buckets)
+    now = START
+    for gap, cost in steps:
+        now += gap
+        weighted.refill(now)
+        calls.refill(now)
+        code, refuser, tats = decide(buckets, now, cost, None, 0, 0)
+        first = buckets[0] if weighted.level < cost else buckets[1] if calls.level < 1 else None
+        assert refuser is first
+        assert (code == "VALID") == (first is None)
+        if first is None:
+            weighted.level -= cost
+            calls.level -= 1
+            for bucket, tat in zip(buckets, tats, strict=True):
+                bucket.tat = tat
+
+
 @given(arrivals(), costs)
 def test_a_refund_at_once_restores_what_the_request_took(
     case: tuple[int, int, list[tuple[int, int]]], cost: int
 ) -> None:
     limit, window, steps = case
-    interval, capacity = policy(limit, window)
-    tat, now = 0, START
+    bucket = Bucket("b", limit, window, True)
+    now = START
     for gap, step_cost in steps:
         now += gap
-        if judge(tat, now, interval, capacity, step_cost).allowed:
-            tat = take(tat, now, interval, step_cost)
-    if not judge(tat, now, interval, capacity, cost).allowed:
-        return
-    restored = refund(take(tat, now, interval, cost), now, interval, cost)
-    for wanted in range(1, limit + 1):
-        assert judge(restored, now, interval, capacity, wanted) == judge(tat, now, interval, capacity, wanted)
+        ask(bucket, now, step_cost)
+    before = max(bucket.tat, now)
+    if ask(bucket, now, cost).allowed:
+        bucket.tat = refund(bucket.tat, now, cost * bucket.interval)
+    assert max(bucket.tat, now) == before
 
 
 @given(arrivals(), st.data())
-def test_refunds_give_back_at_most_twice_what_was_refunded_and_never_overfill(
+def test_late_refunds_give_back_at_most_twice_what_was_refunded_and_never_overfill(
     case: tuple[int, int, list[tuple[int, int]]], data: st.DataObject
 ) -> None:
     limit, window, steps = case
-    interval, capacity = policy(limit, window)
-    reference = TokenBucket(limit, Fraction(interval), START)
-    tat, now, refunded = 0, START, 0
+    bucket = Bucket("b", limit, window, True)
+    reference = TokenBucket(limit, Fraction(bucket.interval), START)
+    now, refunded = START, 0
     held: list[int] = []
     for gap, cost in steps:
         now += gap
@@ -138,14 +171,13 @@ def test_refunds_give_back_at_most_twice_what_was_refunded_and_never_overfill(
         if held and data.draw(st.booleans()):
             back = held.pop()
             refunded += back
-            tat = refund(tat, now, interval, back)
-        state = judge(tat, now, interval, capacity, cost)
-        assert state.remaining <= limit
-        if state.allowed:
-            tat = take(tat, now, interval, cost)
+            bucket.tat = refund(bucket.tat, now, back * bucket.interval)
+        answer = ask(bucket, now, cost)
+        assert answer.rate_limits[0].remaining <= limit
+        if answer.allowed:
             held.append(cost)
+            # Without refunds the level stays above 0; with them it goes below by no more than this.
             reference.level -= cost
-            # Without refunds the level would not go below 0; with them it goes below by no more than this.
             assert reference.level >= -2 * refunded
 
 

@@ -15,6 +15,7 @@ from json import dumps
 from typing import Any, Final, Literal
 
 from tollkeeper.core.ids import ulid_of
+from tollkeeper.core.limits import SECOND_NS, policy
 from tollkeeper.core.metering import NANOS, format_quantity, join_quantity
 
 Code = Literal[
@@ -58,21 +59,19 @@ IANA_TYPE: dict[str, str] = {
     "QUOTA_EXCEEDED": "https://iana.org/assignments/http-problem-types#quota-exceeded",
 }
 
-SECOND_NS: Final = 1_000_000_000
 PENDING: Final = ',"pending":true'
 
 
 class Bucket:
-    """One rate limit of one holder: the policy in nanoseconds, and the GCRA number (`core.limits`)."""
+    """One rate limit of one holder: its policy in nanoseconds, and the GCRA number (`core.limits`)."""
 
-    __slots__ = ("interval", "json", "limit", "name", "tat", "weighted", "window", "window_seconds")
+    __slots__ = ("capacity", "interval", "json", "limit", "name", "tat", "weighted", "window_seconds")
 
     def __init__(self, name: str, limit: int, window_seconds: int, weighted: bool) -> None:
         self.name = name
         self.limit = limit
         self.window_seconds = window_seconds
-        self.window = window_seconds * SECOND_NS
-        self.interval = self.window // limit
+        self.interval, self.capacity = policy(limit, window_seconds)
         self.weighted = weighted  # counts the cost of a check, not the check
         self.tat = 0
         self.json = f'{{"name":{dumps(name)},"limit":{limit},"remaining":'
@@ -112,7 +111,7 @@ def decide(
     for bucket in buckets:
         tat = bucket.tat
         tat = (tat if tat > now else now) + (bucket.interval * cost if bucket.weighted else bucket.interval)
-        if tat - now > bucket.window:
+        if tat - now > bucket.capacity:
             return "RATE_LIMITED", bucket, tats
         take(tat)
     if allowance is not None and allowance.hard and amount > 0 and used + amount > allowance.limit:
@@ -237,12 +236,12 @@ class Decision:
         for i, bucket in enumerate(self.terms.buckets):
             tat = self.tats[i]
             spent = tat - now if tat > now else 0
-            remaining = (bucket.window - spent) // bucket.interval if spent < bucket.window else 0
+            remaining = (bucket.capacity - spent) // bucket.interval if spent < bucket.capacity else 0
             states.append(
                 RateLimitState(
                     bucket.name,
                     bucket.limit,
-                    min(remaining, bucket.limit),
+                    remaining,
                     -(-spent // SECOND_NS),
                     bucket.window_seconds,
                 )
@@ -269,10 +268,10 @@ class Decision:
         bucket = self.reason
         if isinstance(bucket, Bucket):
             need = bucket.interval * (cost if bucket.weighted else 1)
-            if need > bucket.window:
+            if need > bucket.capacity:
                 return None
             tat = self.tats[self.terms.buckets.index(bucket)]
-            wait = max(tat, self.now) + need - self.now - bucket.window
+            wait = max(tat, self.now) + need - self.now - bucket.capacity
             return max(1, -(-wait // SECOND_NS))
         if self.code == "QUOTA_EXCEEDED" and self.terms.allowance is not None and self.terms.allowance.limit > 0:
             return max(1, -(-(self.resets_at - (self.id >> 80) * 1000) // 1_000_000))
@@ -336,10 +335,7 @@ class Decision:
         limits = []
         for bucket, tat in zip(self.terms.buckets, self.tats, strict=True):
             spent = tat - now if tat > now else 0
-            window = bucket.window
-            remaining = (window - spent) // bucket.interval if spent < window else 0
-            if remaining > bucket.limit:
-                remaining = bucket.limit
+            remaining = (bucket.capacity - spent) // bucket.interval if spent < bucket.capacity else 0
             limits.append(f'{bucket.json}{remaining},"reset_seconds":{-(-spent // SECOND_NS)}}}')
         quota = "null"
         allowance = self.terms.allowance

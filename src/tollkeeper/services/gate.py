@@ -33,6 +33,7 @@ from tollkeeper.core.events import (
 from tollkeeper.core.gate import NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
 from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.keys import looks_like_key
+from tollkeeper.core.limits import refund
 from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.ports import Grants
@@ -426,8 +427,7 @@ class Gate:
                 return
             weight = -(-amount // NANOS)
             for bucket in view.buckets:
-                back = bucket.tat - bucket.interval * (weight if bucket.weighted else 1)
-                bucket.tat = back if back > steady else steady
+                bucket.tat = refund(bucket.tat, steady, bucket.interval * (weight if bucket.weighted else 1))
             if decision.resets_at == view.account.end:
                 view.total.used -= amount
                 count_others(view, amount, -1)
