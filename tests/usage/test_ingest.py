@@ -220,3 +220,26 @@ def test_a_ulid_and_a_uuid_of_any_bits_are_kept_exactly(bits: int) -> None:
         kind, stored = pack_id(id)
         assert isinstance(stored, bytes)
         assert unpack_id(kind, stored) == id
+
+
+def test_subjects_beyond_the_cap_of_a_day_fold_into_other_and_totals_stay_exact(spine: Spine) -> None:
+    customer = spine.customer()
+    for batch in range(3):
+        events = [
+            UsageEvent(f"{batch}-{i}", "api.call", customer=customer, subject=f"s{batch}-{i}") for i in range(500)
+        ]
+        send(spine, *events)
+    spine.reopen()
+    send(
+        spine,
+        UsageEvent("a", "api.call", customer=customer, subject="s0-0"),
+        UsageEvent("b", "api.call", customer=customer, subject="new"),
+    )
+    groups = {
+        row.group["key"]: row.value
+        for row in spine.app.usage.query("api_calls", customer=customer, group_by=("key",)).data
+    }
+    assert len(groups) == 1001
+    assert groups["other"] == "501"
+    assert groups["s0-0"] == "2"
+    assert spine.used(customer=customer) == "1502"

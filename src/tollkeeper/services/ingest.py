@@ -238,17 +238,18 @@ class Ingest:
                 cell = account.start_s
         else:
             cell = cell_start(at, period_at(account.anchor, account.zone, at)[0]) // 1_000_000
-        folds: list[FoldTuple] = []
-        meters: list[str] = []
-        for entry in entries:
-            try:
+        try:
+            if len(entries) == 1:
+                entry = entries[0]
                 value = entry.fold(1, data)
-            except QuantityInvalid as error:
-                raise _Refused("quantity_invalid", error.detail) from None
-            if value is not None:
-                folds.append((entry.number, cell, *value))
-                meters.append(entry.key)
-        return tuple(folds), tuple(meters)
+                if value is None:
+                    return (), ()
+                return ((entry.number, cell, value[0], value[1]),), entry.names
+            values = [(entry, entry.fold(1, data)) for entry in entries]
+        except QuantityInvalid as error:
+            raise _Refused("quantity_invalid", error.detail) from None
+        folds = tuple((entry.number, cell, *value) for entry, value in values if value is not None)
+        return folds, tuple(entry.key for entry, value in values if value is not None)
 
     def _time(self, time: datetime, now: int) -> int:
         if time.tzinfo is None:

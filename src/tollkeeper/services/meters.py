@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
-from tollkeeper.core.metering import Meter, QuantityInvalid, split_quantity
+from tollkeeper.core.metering import MAX_UNITS, Meter, QuantityInvalid, split_quantity
 
 
 class MeterEntry:
     """A meter and its number in the log. A changed definition is a new number; the old one keeps what it counted."""
 
-    __slots__ = ("by_count", "key", "meter", "number", "property")
+    __slots__ = ("by_count", "key", "meter", "names", "number", "property")
 
     def __init__(self, number: int, meter: Meter) -> None:
         self.number = number
         self.meter = meter
         self.key = meter.key
+        self.names = (meter.key,)
         self.by_count = meter.aggregation == "count"
         self.property = meter.value_property
 
@@ -28,6 +29,8 @@ class MeterEntry:
         value = None if data is None or self.property is None else data.get(self.property)
         if value is None:
             return None
+        if type(value) is int and -MAX_UNITS < value < MAX_UNITS:
+            return value, 0
         try:
             return split_quantity(value)
         except QuantityInvalid:

@@ -11,6 +11,7 @@ import apsw
 from tollkeeper.core.events import GATE, TEXT, UUID_RANDOM, LogRow, Outcome, digest_id, unpack_id
 from tollkeeper.core.metering import NANOS
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
+from tollkeeper.storage.sql.usage.subjects import SubjectCap
 
 INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_TIMED = "INSERT INTO timed_ids VALUES (?, ?) ON CONFLICT DO NOTHING"
@@ -43,6 +44,7 @@ class UsageLog:
         self._executemany = db.executemany
         self._names: dict[str, NamesCache] = {"s": {}, "t": {}, "u": {}, "c": {}}
         self._random = random_ids or RandomIds(db)
+        self._subjects = SubjectCap(db)
         self._transaction_rows: list[LogRow] = []
         self.last_seq: int = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._replay_tail()
@@ -106,6 +108,7 @@ class UsageLog:
     def _forget(self) -> None:
         for cache in self._names.values():
             cache.clear()  # numbers given in the lost transaction
+        self._subjects.forget()
         if self.db.in_transaction:
             self._execute("ROLLBACK")
         self._random.rolled_back()
@@ -156,6 +159,9 @@ class UsageLog:
                     seen = unmatched.setdefault(where, [0, 0])
                     seen[0] += 1
                     seen[1] = seq
+                if subject_number and flags >> 1 != GATE and folds:
+                    day = folds[0][1] // 86400
+                    subject_number = self._subjects.fold(day, flags & 1, customer_number, subject_number)
                 for meter, cell, units, nanos in folds:
                     key = (cell // 86400, flags & 1, customer_number, meter, subject_number, cell)
                     total = rollups.get(key)
