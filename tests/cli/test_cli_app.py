@@ -62,6 +62,7 @@ def test_every_command_has_a_help_with_an_example() -> None:
             "Invalid value for --zone: 'Mars/X' is not an IANA time zone",
             "tollkeeper usage",
         ),
+        (["serve", "--port", "99999"], "Invalid value for '--port'", "tollkeeper serve"),
         (["customers", "create"], "Missing argument 'NAME'.", "tollkeeper customers create"),
     ],
 )
@@ -128,6 +129,23 @@ def test_a_problem_is_shown_with_its_code_and_request(
     assert result.err.startswith(f"error: What is wrong. ({code})\n")
     assert result.err.endswith("  request req_01\n")
     assert ("TOLLKEEPER_ADMIN_TOKEN" in result.err) == (status == 401)
+
+
+def test_several_faults_of_one_request_are_shown_one_by_one(ask: Run, server: FakeServer) -> None:
+    answer = problem(400, "invalid_request", "2 fields are not valid.")
+    answer.body["errors"] = [{"field": "name", "message": "too long"}, {"field": "zone", "message": "no zone"}]
+    server.on("POST", "/v1/customers", answer)
+    result = ask("customers", "create", "A")
+    assert (result.code, result.err) == (
+        2,
+        "error: 2 fields are not valid. (invalid_request)\n  name: too long\n  zone: no zone\n  request req_01\n",
+    )
+
+
+def test_openapi_prints_the_document_without_a_server(run: Run) -> None:
+    result = run("openapi")
+    assert result.code == 0
+    assert "/v1/check" in json.loads(result.out)["paths"]
 
 
 def test_verbose_shows_the_exchange_without_any_secret(ask: Run, server: FakeServer) -> None:

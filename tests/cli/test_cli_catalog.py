@@ -15,11 +15,19 @@ from .fake_server import FakeServer, problem
 from .terminal_session import on_terminal, plain
 
 CHANGED: dict[str, Any] = {
-    "version": 3,
     "changed": True,
-    "diff": ["+ plans.team: name Team", "~ plans.pro.quotas[api_calls].limit: 1000 → 2000", "- plans.old: name Old"],
+    "changes": [
+        {"kind": "added", "key": "plans.team", "before": "", "after": "name Team"},
+        {"kind": "changed", "key": "plans.pro.quotas[api_calls].limit", "before": "1000", "after": "2000"},
+        {"kind": "removed", "key": "plans.old", "before": "", "after": ""},
+    ],
+    "refused": [],
+    "plans_changed": ["team", "pro"],
+    "plans_archived": ["old"],
 }
-SAME: dict[str, Any] = {"version": 2, "changed": False, "diff": []}
+LINES = "+ plans.team: name Team\n~ plans.pro.quotas[api_calls].limit: 1000 → 2000\n- plans.old\n"
+SAME: dict[str, Any] = {"changed": False, "changes": [], "refused": [], "plans_changed": [], "plans_archived": []}
+REFUSED = {**CHANGED, "refused": [{"key": "meters.a.event_type", "message": 'expected "a.b", as applied, found "c"'}]}
 FAULTY = 'currency = "usd"\n[meters.calls]\nevent_type = 3\naggregation = "count"\n'
 
 
@@ -69,38 +77,49 @@ def test_a_faulty_file_is_not_sent(ask: Run, server: FakeServer, tmp_path: Path,
 
 
 def test_diff_writes_nothing(ask: Run, server: FakeServer, catalog: str) -> None:
-    server.on("POST", "/v1/catalog/check", [CHANGED, SAME])
-    assert ask("catalog", "diff").out == "".join(f"{line}\n" for line in CHANGED["diff"])
-    assert ask("catalog", "diff").out == "Nothing would change: version 2 says the same.\n"
-    assert server.bodies("POST", "/v1/catalog/check") == [{"text": catalog}] * 2
+    server.on("POST", "/v1/catalog/diff", [CHANGED, SAME])
+    result = ask("catalog", "diff")
+    assert (result.code, result.out) == (0, LINES)
+    assert result.err == "Plan old is kept for its subscribers and sold to nobody new.\n"
+    assert ask("catalog", "diff").out == "Nothing would change: tollkeeper.toml is in force.\n"
+    assert server.bodies("POST", "/v1/catalog/diff") == [{"toml": catalog}] * 2
 
 
-def test_apply_shows_the_diff_and_asks(ask: Run, server: FakeServer, catalog: str, tmp_path: Path) -> None:
-    server.on("POST", "/v1/catalog/check", CHANGED)
-    server.on("POST", "/v1/catalog/apply", CHANGED)
+def test_apply_shows_the_changes_and_asks(ask: Run, server: FakeServer, catalog: str, tmp_path: Path) -> None:
+    server.on("POST", "/v1/catalog/diff", CHANGED)
+    server.on("POST", "/v1/catalog/apply", {**CHANGED, "version": 3})
     assert ask("catalog", "apply").code == 2
     env = {"TOLLKEEPER_URL": server.url}
     code, _ = on_terminal(["catalog", "apply"], "n\n", tmp_path, env)
     assert (code, server.bodies("POST", "/v1/catalog/apply")) == (1, [])
     code, seen = on_terminal(["catalog", "apply"], "y\n", tmp_path, env)
-    assert (code, server.bodies("POST", "/v1/catalog/apply")) == (0, [{"text": catalog}])
-    assert "~ plans.pro.quotas[api_calls].limit: 1000 → 2000\n" in plain(seen)
-    assert "Apply tollkeeper.toml as version 3? [y/N]: " in plain(seen)
-    result = ask("catalog", "apply", "--yes")
-    assert result.out == "".join(f"{line}\n" for line in CHANGED["diff"]) + "Version 3 is in force.\n"
+    assert (code, server.bodies("POST", "/v1/catalog/apply")) == (0, [{"toml": catalog}])
+    assert LINES in plain(seen)
+    assert "Apply tollkeeper.toml? [y/N]: " in plain(seen)
+    assert ask("catalog", "apply", "--yes").out == f"{LINES}Version 3 is in force.\n"
 
 
 @pytest.mark.usefixtures("catalog")
 def test_an_apply_that_changes_nothing_asks_nothing(ask: Run, server: FakeServer) -> None:
-    server.on("POST", "/v1/catalog/check", SAME)
+    server.on("POST", "/v1/catalog/diff", SAME)
+    server.on("POST", "/v1/catalog/apply", {**SAME, "version": 2})
     result = ask("catalog", "apply")
     assert (result.code, result.out) == (0, "Nothing to change: tollkeeper.toml is in force as version 2.\n")
-    assert json.loads(ask("catalog", "apply", "--json").out) == SAME
+    assert json.loads(ask("catalog", "apply", "--json").out) == {**SAME, "version": 2}
+
+
+@pytest.mark.usefixtures("catalog")
+@pytest.mark.parametrize("command", ["diff", "apply"])
+def test_what_must_not_change_is_told_and_not_applied(ask: Run, server: FakeServer, command: str) -> None:
+    server.on("POST", "/v1/catalog/diff", REFUSED)
+    result = ask("catalog", command)
+    assert result.code == 1
+    assert 'error: tollkeeper.toml: meters.a.event_type: expected "a.b", as applied, found "c"\n' in result.err
+    assert server.bodies("POST", "/v1/catalog/apply") == []
 
 
 @pytest.mark.usefixtures("catalog")
 def test_what_only_the_server_can_refuse_exits_with_1(ask: Run, server: FakeServer) -> None:
-    server.on("POST", "/v1/catalog/check", problem(422, "catalog_invalid", "meters.old is missing."))
+    server.on("POST", "/v1/catalog/diff", problem(422, "catalog_invalid", "one\ntwo"))
     result = ask("catalog", "apply", "--yes")
-    assert result.code == 1
-    assert result.err.startswith("error: meters.old is missing. (catalog_invalid)\n")
+    assert (result.code, result.err) == (1, "error: one (catalog_invalid)\n  two\n  request req_01\n")

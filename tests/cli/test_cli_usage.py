@@ -86,7 +86,9 @@ def test_groups_are_columns(ask: Run, server: FakeServer) -> None:
 
 def test_the_only_meter_needs_no_name(ask: Run, server: FakeServer) -> None:
     server.on("GET", "/v1/usage", {"meter": "m", "total": "0", "data": []})
-    server.on("GET", "/v1/catalog", [{"meters": {"m": {}}}, {"meters": {"m": {}, "tokens": {}}}])
+    server.on(
+        "GET", "/v1/catalog", [{"catalog": {"meters": {"m": {}}}}, {"catalog": {"meters": {"m": {}, "tokens": {}}}}]
+    )
     assert ask("usage").out == "m: 0 in all\n"
     several = ask("usage")
     assert several.code == 2

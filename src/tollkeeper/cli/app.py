@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -19,17 +19,22 @@ from tollkeeper.cli import (
     guide,
     init,
     keys,
+    openapi,
+    serve,
     status,
     terminal,
     usage,
 )
 from tollkeeper.cli.options import LOOK, OPERATE, SELL, START, examples
 
+if TYPE_CHECKING:
+    from tollkeeper.client import ApiError
+
 app = typer.Typer(
     name="tollkeeper",
     help="A price, a gate and an exact meter for what you have already built.",
     epilog=examples(
-        "tollkeeper init  # a catalog of your own",
+        "tollkeeper init && tollkeeper serve  # a catalog of your own, and its server",
         "tollkeeper usage acme  # what a customer used",
     ),
     invoke_without_command=True,
@@ -60,11 +65,13 @@ def _start(
 
 
 app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
+app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
+app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi.openapi)
 app.command("usage", rich_help_panel=LOOK, epilog=usage.EXAMPLES)(usage.usage)
 app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.status)
 
@@ -148,7 +155,7 @@ def explain(fault: Exception, words: Sequence[str] = ()) -> int | None:
             )
             return 3
         case ApiError():
-            terminal.show_error(f"{fault.detail} ({fault.code})", *_mend(fault.status), _request(fault.request_id))
+            _show_api_error(fault)
             return 2 if fault.status in (400, 413, 415, 422) and fault.code != CatalogInvalid.code else 1
         case TollkeeperError():
             for line in fault.detail.splitlines():
@@ -168,11 +175,14 @@ def _command_path(words: Sequence[str]) -> str:
     return path
 
 
-def _mend(status: int) -> tuple[str, ...]:
-    if status == 401:
-        return ("Set TOLLKEEPER_ADMIN_TOKEN, or run where `tollkeeper serve` wrote it to .env.",)
-    return ()
-
-
-def _request(request_id: str | None) -> str:
-    return f"request {request_id}" if request_id else ""
+def _show_api_error(fault: ApiError) -> None:
+    """The server's words; the faults one by one when there are several; how to mend a missing token; the request's id."""
+    first, *more = fault.detail.splitlines() or [fault.code]
+    errors = fault.problem.get("errors") or ()
+    if len(errors) > 1 and not more:
+        more = [f"{error.get('field')}: {error.get('message')}" for error in errors]
+    if fault.status == 401:
+        more.append("Set TOLLKEEPER_ADMIN_TOKEN, or run where `tollkeeper serve` wrote it to .env.")
+    if fault.request_id:
+        more.append(f"request {fault.request_id}")
+    terminal.show_error(f"{first} ({fault.code})", *more)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -18,7 +18,7 @@ app = typer.Typer(help="Check, compare and apply the catalog file.", no_args_is_
 File = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="TOLLKEEPER_CATALOG otherwise.", show_default=False)
 ]
-_STYLES = {"+": "green", "-": "red", "~": "yellow"}
+_SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 
 
 @app.command(epilog=examples("tollkeeper catalog check", "tollkeeper catalog check plans.toml --json"))
@@ -52,14 +52,21 @@ def check(file: File = None, json: Json = False) -> None:
 
 @app.command(epilog=examples("tollkeeper catalog diff"))
 def diff(file: File = None, json: Json = False, verbose: Verbose = False) -> None:
-    """Show what an apply of the file would change."""
-    _, text = _valid(file)
+    """Show what an apply of the file would change.
+
+    Exit code 1 when the server would refuse it, since it would alter what is recorded or sold.
+    """
+    path, text = _valid(file)
     with connect(verbose) as server:
-        outcome = server.request("POST", "/v1/catalog/check", {"text": text})
+        outcome = server.request("POST", "/v1/catalog/diff", {"toml": text})
     if json:
         terminal.show_json(outcome)
+    elif not outcome["changed"]:
+        terminal.say(f"Nothing would change: {path} is in force.")
     else:
-        _show_diff(outcome)
+        _show_changes(outcome)
+    if outcome["refused"]:
+        _refuse(outcome, path)
 
 
 @app.command(epilog=examples("tollkeeper catalog apply", "tollkeeper catalog apply plans.toml --yes"))
@@ -70,12 +77,14 @@ def apply(file: File = None, yes: Yes = False, json: Json = False, verbose: Verb
     """
     path, text = _valid(file)
     with connect(verbose) as server:
-        outcome = server.request("POST", "/v1/catalog/check", {"text": text})
-        if outcome["changed"]:
+        planned = server.request("POST", "/v1/catalog/diff", {"toml": text})
+        if planned["changed"]:
             if not json:
-                _show_diff(outcome)
-            terminal.confirm(f"Apply {path} as version {outcome['version']}?", yes)
-            outcome = server.request("POST", "/v1/catalog/apply", {"text": text})
+                _show_changes(planned)
+            if planned["refused"]:
+                _refuse(planned, path)
+            terminal.confirm(f"Apply {path}?", yes)
+        outcome = server.request("POST", "/v1/catalog/apply", {"toml": text})
     if json:
         terminal.show_json(outcome)
     elif outcome["changed"]:
@@ -105,9 +114,17 @@ def _valid(file: Path | None) -> tuple[Path, str]:
     return path, text.decode()
 
 
-def _show_diff(outcome: dict[str, Any]) -> None:
-    if not outcome["changed"]:
-        terminal.say(f"Nothing would change: version {outcome['version']} says the same.")
-        return
-    for line in outcome["diff"]:
-        terminal.say(line, _STYLES.get(line[:1], ""))
+def _show_changes(outcome: dict[str, Any]) -> None:
+    for change in outcome["changes"]:
+        sign, style = _SIGNS[change["kind"]]
+        value = f"{change['before']} → {change['after']}" if sign == "~" else change["before"] or change["after"]
+        terminal.say(f"{sign} {change['key']}" + (f": {value}" if value else ""), style)
+    for plan in outcome["plans_archived"]:
+        terminal.note(f"Plan {plan} is kept for its subscribers and sold to nobody new.")
+
+
+def _refuse(outcome: dict[str, Any], path: Path) -> NoReturn:
+    """Changes that would alter what is recorded or sold. Exits with 1; nothing was applied."""
+    for refused in outcome["refused"]:
+        terminal.show_error(f"{path}: {refused['key']}: {refused['message']}")
+    raise typer.Exit(1)

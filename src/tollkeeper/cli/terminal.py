@@ -63,7 +63,9 @@ def show_error(message: str, *more: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    """JSON for the next program: letters as they are where stdout can hold them, escaped elsewhere."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not is_utf8) + "\n")
 
 
 def table(*headings: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:

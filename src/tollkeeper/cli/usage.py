@@ -75,7 +75,7 @@ def usage(
 
 
 def _only_meter(server: Tollkeeper) -> str:
-    meters = list(server.request("GET", "/v1/catalog")["meters"])
+    meters = list(server.request("GET", "/v1/catalog")["catalog"]["meters"])
     if len(meters) != 1:
         raise typer.BadParameter(f"name one of {', '.join(meters)}", param_hint="--meter")
     return str(meters[0])
