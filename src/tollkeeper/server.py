@@ -43,6 +43,7 @@ class Server:
         self.toll = toll
         self.settings = settings
         self.listeners: list[Listener] = []
+        self.ports: list[int] = []  # one for each listener once bound; tells what port 0 became
         self.proxy_counts: Callable[[], dict[str, int]] = dict
         self._servers: list[uvicorn.Server] = []
         self._stopping = False
@@ -125,6 +126,7 @@ class Server:
         """Listen until a signal, finish what was begun, return. Raises AlreadyOpen for a port that is taken, before anything starts."""
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(contextlib.closing(bind(host, port))) for _, host, port in self.listeners]
+            self.ports = [bound.getsockname()[1] for bound in sockets]
             tracing = self._tracing()
             for app, host, port in self.listeners:
                 self._servers.append(
@@ -243,7 +245,7 @@ def serve(settings: Settings, say: Callable[[str], None] = print, others: Sequen
         server.listeners += others
 
         def started() -> None:
-            say(f"Tollkeeper listens on http://{settings.host}:{settings.port}")
+            say(f"Tollkeeper listens on http://{settings.host}:{server.ports[0]}")
             if made:
                 say(f"An admin token was made and written to {settings.env_path}.")
 

@@ -85,4 +85,5 @@ def _quota(quota: dict[str, Any]) -> str:
 
 
 def _limit(limit: dict[str, Any]) -> str:
-    return f"{grouped(limit['remaining'])} of {grouped(limit['limit'])} left, full again in {grouped(limit['reset_seconds'])} s"
+    left = f"{grouped(limit['remaining'])} of {grouped(limit['limit'])} left"
+    return f"{left}, full again in {grouped(limit['reset_seconds'])} s" if limit["reset_seconds"] else left

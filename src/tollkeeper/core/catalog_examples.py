@@ -49,7 +49,9 @@ def _decimal(option: str, value: str, places: int) -> Decimal:
     try:
         number: Decimal = kind.read(value)
     except Unfit:
-        raise InvalidRequest(f"{option}: expected {kind.expected}, found {json.dumps(value[:60])}.") from None
+        raise InvalidRequest(
+            f"{option}: expected {kind.expected.replace(', in quotes', '')}, found {json.dumps(value[:60])}."
+        ) from None
     return number
 
 
