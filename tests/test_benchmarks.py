@@ -24,6 +24,7 @@ def result(**changed: object) -> str:
         "max": 9000,
         "sent": 1000,
         "good": 1100,
+        "answered": -1,
         "bad": 0,
         "in_window": 990,
         "errors": 0,
@@ -49,6 +50,12 @@ def test_a_run_counts_the_answers_inside_its_window() -> None:
 def test_one_wrong_missing_or_unchecked_answer_voids_a_run(fault: dict[str, object]) -> None:
     with pytest.raises(RunInvalid):
         parse(result(**fault), seconds=10, connections=64, cpu_seconds=5.5)
+
+
+def test_a_script_that_tells_the_drain_apart_needs_no_further_answers() -> None:
+    assert (
+        parse(result(good=1001, requests=1001, answered=1000), seconds=10, connections=64, cpu_seconds=0).sent == 1000
+    )
 
 
 def test_a_client_that_fell_over_is_no_result() -> None:

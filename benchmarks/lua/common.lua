@@ -2,6 +2,7 @@
 --
 -- A run has a counted window of BENCH_SECONDS, then a drain: until wrk stops, requests go to the drain customer only. What is in
 -- flight when wrk stops is therefore never counted, and what was acknowledged can be compared with the usage total exactly.
+-- `answered` counts good answers to counted requests where a script can tell them from the drain's, and is -1 where it cannot.
 -- wrk calls request() once before it opens a connection and throws the result away; `sent` starts at -1 for that.
 local ffi = require("ffi")
 ffi.cdef([[ typedef struct { long s; long ns; } tk_time; int clock_gettime(int, tk_time *); ]])
@@ -28,7 +29,7 @@ end
 
 local window = tonumber(os.getenv("BENCH_SECONDS"))
 local started
-sent, good, bad, first_bad, good_in_window = -1, 0, 0, "", 0
+sent, good, answered, bad, first_bad, good_in_window = -1, 0, -1, 0, "", 0
 
 function in_window() -- called once a request
   local now = monotonic()
@@ -51,7 +52,7 @@ function refuse(status, body)
 end
 
 function done(summary, latency)
-  local sum, first = { sent = 0, good = 0, bad = 0, good_in_window = 0 }, ""
+  local sum, first = { sent = 0, good = 0, answered = 0, bad = 0, good_in_window = 0 }, ""
   for _, thread in ipairs(threads) do
     for name in pairs(sum) do
       sum[name] = sum[name] + thread:get(name)
@@ -59,7 +60,7 @@ function done(summary, latency)
     first = first == "" and thread:get("first_bad") or first
   end
   local e = summary.errors
-  print(string.format("\nRESULT\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s",
+  print(string.format("\nRESULT\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s",
     summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99), latency.max,
-    sum.sent, sum.good, sum.bad, sum.good_in_window, e.connect + e.read + e.write + e.timeout, (first:gsub("%s", " "))))
+    sum.sent, sum.good, sum.answered, sum.bad, sum.good_in_window, e.connect + e.read + e.write + e.timeout, (first:gsub("%s", " "))))
 end
