@@ -15,7 +15,8 @@ from benchmarks.machine import SERVER_CORE
 from benchmarks.processes import Server, free_port, get
 from tollkeeper import bootstrap
 
-COMMAND = [sys.executable, "-c", "import sys; from tollkeeper.cli import main; sys.exit(main())", "serve"]
+SERVE = "from tollkeeper.server import serve; from tollkeeper.settings import Settings; serve(Settings.load())"
+COMMAND = [sys.executable, "-c", SERVE]
 
 CATALOG = """
 currency = "usd"
