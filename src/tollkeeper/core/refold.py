@@ -1,0 +1,205 @@
+"""The log folded again, without what folded it the first time, and compared with the rollups it should equal.
+
+Pure. Events and rollups come as the numbers the log stores, so that tens of millions can be folded; what they are named is asked
+only for a difference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeAlias
+
+from tollkeeper.core.metering import CELL_SECONDS, NANOS, Meter, QuantityInvalid, split_quantity
+
+Row: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, "str | None"]
+"""seq, time µs, flags (environment in bit 0), source, type, subject, customer, epoch, quantity, data."""
+
+Key: TypeAlias = tuple[int, int, int, int, int, int]
+"""day, environment, customer, meter, subject, cell (its start in seconds)."""
+
+Value: TypeAlias = tuple[int, int]
+"""events, billionths."""
+
+Period: TypeAlias = Callable[[int, int, int], "tuple[int, int] | None"]
+"""(environment, customer, time µs) → the period [start, end) in µs; None when nobody knows the customer any more."""
+
+DAY_US = 86_400_000_000
+CACHED_VALUES = 10_000
+
+
+class Rule(NamedTuple):
+    """A meter as far as it folds. `property` None: it counts events."""
+
+    number: int
+    property: str | None
+
+
+class MeterHistory:
+    """Which meters were in force in which epoch: (number, meter, from_epoch, until_epoch or None)."""
+
+    def __init__(self, spans: Iterable[tuple[int, Meter, int, int | None]]) -> None:
+        self._spans = list(spans)
+
+    def rules(self, epoch: int, event_type: str) -> tuple[Rule, ...]:
+        return tuple(
+            Rule(number, None if meter.aggregation == "count" else meter.value_property)
+            for number, meter, since, until in self._spans
+            if meter.event_type == event_type and since <= epoch and (until is None or epoch < until)
+        )
+
+
+class DataInvalid(Exception):
+    """An event of the log cannot be folded; the message names its sequence number."""
+
+
+class Refold:
+    """Folds events in any order. `take` gives what was folded since the last call, so that memory stays bounded.
+
+    Events of customers nobody knows any more are not cut at periods; `uncut` holds their (environment, customer).
+    """
+
+    def __init__(self, meters: MeterHistory, type_name: Callable[[int], str], period: Period) -> None:
+        self._meters = meters
+        self._type_name = type_name
+        self._period = period
+        self._rules: dict[tuple[int, int], tuple[Rule, ...]] = {}
+        self._periods: dict[tuple[int, int], tuple[int, int]] = {}
+        self._values: dict[tuple[str, str], int | None] = {}
+        self._rollups: dict[Key, list[int]] = {}
+        self._unmatched: dict[tuple[int, int, int, int], list[int]] = {}
+        self.uncut: set[tuple[int, int]] = set()
+        self.events = 0
+
+    @property
+    def size(self) -> int:
+        """Rollups in memory."""
+        return len(self._rollups)
+
+    def take(self) -> tuple[list[tuple[Key, Value]], list[tuple[tuple[int, int, int, int], Value]]]:
+        """Rollups, then unmatched events as (day, environment, type, source) → (events, last sequence); sorted."""
+        rollups: list[tuple[Key, Value]] = [(key, (e, b)) for key, (e, b) in sorted(self._rollups.items())]
+        unmatched = [(key, (events, last)) for key, (events, last) in sorted(self._unmatched.items())]
+        self._rollups.clear()
+        self._unmatched.clear()
+        return rollups, unmatched
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Raises DataInvalid."""
+        rollups, rules_of, periods = self._rollups, self._rules, self._periods
+        count = 0
+        for seq, at, flags, source, type, subject, customer, epoch, quantity, data in rows:
+            count += 1
+            environment = flags & 1
+            rules = rules_of.get((epoch, type))
+            if rules is None:
+                rules = rules_of[epoch, type] = self._meters.rules(epoch, self._type_name(type))
+            folded = False
+            if rules:
+                second = at // 1_000_000
+                cell = second - second % CELL_SECONDS
+                period = periods.get((environment, customer))
+                if period is None or not period[0] <= second < period[1]:
+                    period = self._find_period(environment, customer, at)
+                if cell < period[0]:
+                    cell = period[0]
+                for number, property in rules:
+                    billionths = quantity * NANOS if property is None else self._value(seq, data, property)
+                    if billionths is None:
+                        continue
+                    folded = True
+                    key = (cell // 86400, environment, customer, number, subject, cell)
+                    total = rollups.get(key)
+                    if total is None:
+                        rollups[key] = [1, billionths]
+                    else:
+                        total[0] += 1
+                        total[1] += billionths
+            if not folded:
+                seen = self._unmatched.setdefault((at // DAY_US, environment, type, source), [0, 0])
+                seen[0] += 1
+                seen[1] = max(seen[1], seq)
+        self.events += count
+
+    def _find_period(self, environment: int, customer: int, at: int) -> tuple[int, int]:
+        """In seconds; boundaries are whole seconds."""
+        found = self._period(environment, customer, at)
+        if found is None:
+            self.uncut.add((environment, customer))
+            seconds = (-(1 << 62), 1 << 62)
+        else:
+            seconds = (found[0] // 1_000_000, found[1] // 1_000_000)
+        self._periods[environment, customer] = seconds
+        return seconds
+
+    def _value(self, seq: int, data: str | None, property: str) -> int | None:
+        if data is None:
+            return None
+        cached = self._values.get((data, property), self)
+        if cached is not self:
+            return cached  # type: ignore[return-value]
+        try:
+            decoded: Any = json.loads(data, parse_float=Decimal)
+            value = decoded.get(property)
+            billionths = None
+            if value is not None:
+                units, nanos = split_quantity(value)
+                billionths = units * NANOS + nanos
+        except (ValueError, AttributeError, QuantityInvalid) as error:
+            raise DataInvalid(f"event {seq}: its data cannot be folded ({error})") from None
+        if len(self._values) >= CACHED_VALUES:
+            self._values.clear()
+        self._values[data, property] = billionths
+        return billionths
+
+
+class Difference(NamedTuple):
+    """A rollup that is not what the log says. `stored` or `refolded` None: there is none."""
+
+    key: tuple[int, ...]
+    stored: Value | None
+    refolded: Value | None
+
+
+def without_cuts(rows: Iterable[tuple[Key, Value]], uncut: set[tuple[int, int]]) -> Iterator[tuple[Key, Value]]:
+    """Sorted rollups, those of the `uncut` added up by their quarter of an hour."""
+    held: tuple[Key, Value] | None = None
+    for key, value in rows:
+        if (key[1], key[2]) in uncut:
+            key = (*key[:5], key[5] - key[5] % CELL_SECONDS)
+            if held is not None and held[0] == key:
+                held = (key, (held[1][0] + value[0], held[1][1] + value[1]))
+                continue
+        if held is not None:
+            yield held
+        held = (key, value)
+    if held is not None:
+        yield held
+
+
+def differences(
+    stored: Iterable[tuple[tuple[int, ...], Value]],
+    refolded: Iterable[tuple[tuple[int, ...], Value]],
+    only_more: Callable[[tuple[int, ...]], bool],
+) -> Iterator[Difference]:
+    """Where two sorted streams are not the same.
+
+    Where `only_more(key)` the log no longer holds every event (retention removed some), so there the stored row need only hold as
+    many events as the log still has.
+    """
+    left, right = iter(stored), iter(refolded)
+    a, b = next(left, None), next(right, None)
+    while a is not None or b is not None:
+        if b is None or (a is not None and a[0] < b[0]):
+            assert a is not None
+            if not only_more(a[0]):
+                yield Difference(a[0], a[1], None)
+            a = next(left, None)
+        elif a is None or b[0] < a[0]:
+            yield Difference(b[0], None, b[1])
+            b = next(right, None)
+        else:
+            if a[1] != b[1] and not (only_more(a[0]) and a[1][0] >= b[1][0]):
+                yield Difference(a[0], a[1], b[1])
+            a, b = next(left, None), next(right, None)
