@@ -22,13 +22,13 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"fastapi", "starlette", "msgspec", "markdown_it", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
     ),
     "cli": (
-        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "__version__"},
+        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "upkeep", "__version__"},
         {"typer", "click", "rich", "msgspec"},
     ),
     "client": (set(), set()),
     "dotenv": ({"core"}, set()),
 }
-FREE = {"bootstrap", "embedded", "server", "settings", "__init__", "__main__"}
+FREE = {"bootstrap", "embedded", "server", "settings", "upkeep", "__init__", "__main__"}
 
 
 def layer(path: Path) -> str:

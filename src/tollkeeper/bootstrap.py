@@ -19,7 +19,7 @@ from tollkeeper.services.keys import KeyService
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.usage import Usage
 from tollkeeper.storage.sql.engine import open_database
-from tollkeeper.storage.sql.files import database_files
+from tollkeeper.storage.sql.files import database_files, require_restored
 from tollkeeper.storage.sql.lock import OwnerLock
 from tollkeeper.storage.sql.usage.file import UsageFile
 
@@ -43,6 +43,7 @@ class Tollkeeper:
         self.files = database_files(url)
         self._lock = OwnerLock(self.files.lock)
         try:
+            require_restored(self.files)
             self.database = open_database(url)
             self._require_usage_file()
             self.usage_file = UsageFile(self.files.usage, self.database.pair_id, clock.now_us)

@@ -23,6 +23,13 @@ class CustomerGrant:
     limits: tuple[RateLimit, ...]
     quotas: tuple[Quota, ...]
 
+    @property
+    def calendar(self) -> tuple[int, str]:
+        """Anchor (µs) and zone of the customer's periods: of what was bought, or else counted from the day the customer was made."""
+        if self.subscription is None:
+            return self.customer.created_at, self.customer.zone
+        return self.subscription.anchor, self.subscription.zone
+
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:

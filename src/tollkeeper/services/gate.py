@@ -185,10 +185,7 @@ class Gate:
         with self._loading:
             account = self._accounts.get(where)
             if account is None:
-                anchor, zone = grant.customer.created_at, grant.customer.zone
-                if grant.subscription is not None:
-                    anchor, zone = grant.subscription.anchor, grant.subscription.zone
-                account = Account(environment, grant.customer.id, anchor, zone)
+                account = Account(environment, grant.customer.id, *grant.calendar)
                 self._begin(account, self._now_ns() // 1000)
                 self._accounts[where] = account
             return account

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tollkeeper.core.errors import InvalidRequest
+from tollkeeper.core.errors import InvalidRequest, StorageMismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,16 @@ def database_files(url: str) -> DatabaseFiles:
     main = Path(name).absolute()
     stem = main.name.removesuffix(".db")
     return DatabaseFiles(main, main.with_name(f"{stem}-usage.db"), main.with_name(f"{stem}.lock"))
+
+
+def restoring_marker(files: DatabaseFiles) -> Path:
+    """Stands while a restore replaces the two files."""
+    return files.main.with_name(f"{files.main.name}.restoring")
+
+
+def require_restored(files: DatabaseFiles) -> None:
+    """Raises StorageMismatch when a restore was cut short: the two files may be of different moments, or missing."""
+    if restoring_marker(files).exists():
+        raise StorageMismatch(
+            f"A restore of {files.main} was cut short. Run `tollkeeper restore` again; the old pair is in a folder beside it."
+        )

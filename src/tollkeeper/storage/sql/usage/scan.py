@@ -48,7 +48,7 @@ class LogScan:
     def __init__(self, path: Path) -> None:
         self._db = connect(path, readonly=True)
         self._scratch = apsw.Connection("")
-        self._scratch.execute(SCRATCH)
+        self._scratch.execute(SCRATCH).fetchall()  # to its end: a pragma answers rows
         self._names: dict[int, str] = {}
 
     def close(self) -> None:
@@ -89,6 +89,7 @@ class LogScan:
 
     def begin(self) -> int:
         """Copy every rollup as it is now; the sequence number of the last event they contain."""
+        last_seq = 0
         with self._db, self._scratch:
             self._scratch.executemany(
                 "INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._db.execute("SELECT * FROM rollups")
@@ -97,7 +98,7 @@ class LogScan:
                 "INSERT INTO stored_unmatched VALUES (?, ?, ?, ?, ?, ?)",
                 self._db.execute("SELECT day, environment, type, source, events, last_seq FROM unmatched"),
             )
-            last_seq = int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").get)
+            last_seq += int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").get)
         return last_seq
 
     def first_seq(self) -> int:
