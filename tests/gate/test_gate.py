@@ -11,6 +11,7 @@ import pytest
 
 from spine import DAY, SECOND, Spine
 from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
+from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.plans import Quota, RateLimit
 
 
@@ -292,3 +293,22 @@ def test_moving_to_another_plan_keeps_what_was_used(spine: Spine) -> None:
     codes(spine, raw, 24)
     spine.app.customers.move(customer, "free")
     assert codes(spine, raw, 2) == ["VALID", "QUOTA_EXCEEDED"]
+
+
+def test_the_first_purchase_begins_a_period_at_once_and_for_good(spine: Spine) -> None:
+    customer = spine.customer(None)
+    spine.time.move(100 * SECOND + SECOND // 2)
+    early = [UsageEvent(str(i), "api.call", customer=customer) for i in range(3)]
+    assert {r.status for r in spine.app.ingest.ingest_wait("live", early)} == {"accepted"}
+    spine.time.move(100 * SECOND)
+    spine.app.customers.move(customer, "free")
+    raw = spine.key(customer)
+    for restarted in (False, True):
+        if restarted:
+            spine.reopen()
+        spine.time.move(SECOND)
+        assert codes(spine, raw, 1) == ["VALID"]
+        spine.app.ingest.ingest_wait("live", [UsageEvent(f"x{restarted}", "api.call", customer=customer)])
+        used = "4" if restarted else "2"
+        assert spine.app.gate.check(raw, "api_calls", 0).quota.used == used  # type: ignore[union-attr]
+        assert spine.used(customer=customer) == used

@@ -180,7 +180,7 @@ class Gate:
         """
         where = (environment, grant.customer.id)
         account = self._accounts.get(where)
-        if account is not None:
+        if account is not None and not account.stale:
             return account
         with self._loading:
             account = self._accounts.get(where)
@@ -188,12 +188,17 @@ class Gate:
                 account = Account(environment, grant.customer.id, *grant.calendar)
                 self._begin(account, self._now_ns() // 1000)
                 self._accounts[where] = account
+            elif account.stale:
+                account.stale = False
+                if (account.anchor, account.zone) != grant.calendar:  # bought just now: a period begins
+                    account.anchor, account.zone = grant.calendar
+                    self._begin(account, self._now_ns() // 1000)
             return account
 
     def account_of(self, environment: Environment, customer: str) -> Account | None:
         """The account by customer id; None when there is no such customer. One SELECT the first time."""
         account = self._accounts.get((environment, customer))
-        if account is None:
+        if account is None or account.stale:
             grant = self._grants.by_customer(environment, customer)
             if grant is None:
                 return None
@@ -245,6 +250,9 @@ class Gate:
         with self._lock:
             self._generation += 1
             self._unknown.clear()
+            for account in list(self._accounts.values()):
+                if customer is None or account.customer == customer:
+                    account.stale = True  # its periods may count from another day now
             if customer is None:
                 self._snapshots.clear()
             else:

@@ -26,6 +26,7 @@ class Account:
         "environment",
         "flag",
         "following",
+        "stale",
         "start",
         "start_s",
         "totals",
@@ -37,6 +38,7 @@ class Account:
         self.customer = customer
         self.anchor = anchor
         self.zone = zone
+        self.stale = False
         self.flag = 1 if environment == "test" else 0
         self.buckets: dict[tuple[str, str, int, int], Bucket] = {}
         self.totals: dict[int, Total] = {}
