@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from tollkeeper.core.errors import InvalidRequest, TooLarge
 from tollkeeper.core.events import Event
 from tollkeeper.services.ingest import Result
-from tollkeeper.web.unique import count_pairs, has_only, require_strict
+from tollkeeper.web.unique import count_pairs, decimal_of, has_only, require_strict
 
 MAX_EVENTS = 10_000
 MAX_DEPTH = 32
@@ -54,11 +53,11 @@ class CloudEventBody(EventBody, forbid_unknown_fields=False):
     """CloudEvents 1.0 allows extension attributes; those Tollkeeper does not know are not kept."""
 
 
-_many = msgspec.json.Decoder(list[EventBody], float_hook=Decimal)
-_one = msgspec.json.Decoder(EventBody, float_hook=Decimal)
-_cloud = msgspec.json.Decoder(CloudEventBody, float_hook=Decimal)
+_many = msgspec.json.Decoder(list[EventBody], float_hook=decimal_of)
+_one = msgspec.json.Decoder(EventBody, float_hook=decimal_of)
+_cloud = msgspec.json.Decoder(CloudEventBody, float_hook=decimal_of)
 _each = msgspec.json.Decoder(list[msgspec.Raw])
-_any = msgspec.json.Decoder(float_hook=Decimal)
+_any = msgspec.json.Decoder(float_hook=decimal_of)
 
 
 def decode_events(body: bytes, content_type: str = "application/json") -> Sequence[Event | Result]:
@@ -76,7 +75,7 @@ def decode_events(body: bytes, content_type: str = "application/json") -> Sequen
 def _decode_many(body: bytes) -> Sequence[Event | Result]:
     try:
         events = _many.decode(body)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
+    except (msgspec.MsgspecError, InvalidRequest, ValueError, RecursionError):
         return _decode_each(body)
     if len(events) > MAX_EVENTS:
         raise TooLarge(f"{len(events)} events; at most {MAX_EVENTS} in one request. Send several requests.")
@@ -109,7 +108,7 @@ def _decode_one(index: int, body: bytes) -> Event | Result:
         return Result(index, _id_of(body), "rejected", error.code, error.detail)
     except msgspec.ValidationError as error:
         return Result(index, _id_of(body), "rejected", "invalid_event", _plain(error))
-    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Result(index, None, "rejected", "invalid_json", f"Not JSON: {error}.")
     if event.specversion not in (None, "1.0"):
         return Result(
@@ -134,7 +133,7 @@ def _pairs(event: EventBody) -> int:
     if event.time is not None:
         pairs += 1
     if event.data is not None:
-        pairs += 1 + count_pairs(event.data)
+        pairs += 1 + count_pairs(event.data, MAX_DEPTH - 1)
     if event.specversion is not None:
         if event.specversion != "1.0":
             return 0  # looked at alone
@@ -149,7 +148,7 @@ def _pairs(event: EventBody) -> int:
 def _id_of(body: bytes) -> str | None:
     try:
         found = _any.decode(body)
-    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError):
+    except (msgspec.MsgspecError, InvalidRequest, ValueError, RecursionError):
         return None
     id = found.get("id") if isinstance(found, dict) else None
     return id[:256] if isinstance(id, str) else None

@@ -8,30 +8,45 @@ text hold more of them than the decoded value has. Whatever the scan cannot deci
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from tollkeeper.core.errors import InvalidRequest
 
 MAX_DIGITS = 40
+LONG_BITS = 120  # a whole number that may have more digits than that
 TOO_DEEP = -(1 << 40)
 
 
 def count_pairs(value: Any, depth: int = 32) -> int:
-    """Keys in a decoded JSON value, at every depth; a number below any count when it is nested deeper than `depth`."""
+    """Keys in a decoded JSON value, at every depth; below any count when it is nested deeper than `depth` or holds a long number."""
     if depth == 0:
         return TOO_DEEP
     pairs = 0
+    items: Iterable[Any] = ()
     if isinstance(value, dict):
         pairs = len(value)
-        for item in value.values():
-            if isinstance(item, dict | list):
-                pairs += count_pairs(item, depth - 1)
+        items = value.values()
     elif isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict | list):
-                pairs += count_pairs(item, depth - 1)
+        items = value
+    for item in items:
+        if isinstance(item, int):
+            if item.bit_length() > LONG_BITS:
+                return TOO_DEEP
+        elif isinstance(item, dict | list):
+            pairs += count_pairs(item, depth - 1)
     return pairs
+
+
+def decimal_of(text: str) -> Decimal:
+    """A number with a fraction or an exponent, for a decoder that hands over its text. Raises InvalidRequest."""
+    if len(text) > MAX_DIGITS:
+        raise InvalidRequest(f"A number has {len(text)} characters; at most {MAX_DIGITS} are taken.")
+    try:
+        return Decimal(text)
+    except ArithmeticError:
+        raise InvalidRequest(f"The number {text} is beyond reason.") from None
 
 
 def has_only(body: bytes, pairs: int) -> bool:
@@ -51,7 +66,7 @@ def require_strict(body: bytes, depth: int = 32) -> None:
     """Raises InvalidRequest for a key sent twice, a NUL, a number of more than 40 digits, NaN or Infinity, or nesting beyond `depth`."""
     try:
         value = json.loads(
-            body, object_pairs_hook=_unique, parse_int=_int, parse_float=_float, parse_constant=_constant
+            body, object_pairs_hook=_unique, parse_int=_int, parse_float=decimal_of, parse_constant=_constant
         )
     except InvalidRequest:
         raise
@@ -81,12 +96,6 @@ def _int(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise InvalidRequest(f"A number has {len(text)} characters; at most {MAX_DIGITS} are taken.")
     return int(text)
-
-
-def _float(text: str) -> Decimal:
-    if len(text) > MAX_DIGITS:
-        raise InvalidRequest(f"A number has {len(text)} characters; at most {MAX_DIGITS} are taken.")
-    return Decimal(text)
 
 
 def _constant(text: str) -> Any:
