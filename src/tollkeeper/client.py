@@ -119,14 +119,16 @@ class Tollkeeper:
         answer: dict[str, Any] = self.request("POST", "/v1/check", body)
         return answer
 
-    def events(self, events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Send usage events; the answer holds one result for each, in order. Fills in a missing `id` and `source`.
+    def events(self, events: Iterable[Mapping[str, Any]], environment: str | None = None) -> dict[str, Any]:
+        """Send usage events; the answer holds one result for each, in order. Fills in a missing `id`.
 
         Every event has an id, so after Unreachable the same events may be sent again: each counts once. To do that across
-        processes, give them ids of your own.
+        processes, give them ids of your own. A Decimal in `data` stays exact. `environment`: for the admin token; live otherwise.
         """
-        batch = [{"id": str(uuid.uuid4()), "source": "tollkeeper-python", **event} for event in events]
-        answer: dict[str, Any] = self.request("POST", "/v1/events", batch, repeatable=True)
+        batch = [{"id": str(uuid.uuid4()), **event} for event in events]
+        answer: dict[str, Any] = self.request(
+            "POST", "/v1/events", batch, query={"environment": environment}, repeatable=True
+        )
         return answer
 
     def usage(self, **query: str | int | None) -> dict[str, Any]:
@@ -142,11 +144,13 @@ class Tollkeeper:
         path: str,
         json: Any = None,
         *,
+        body: bytes | None = None,
         query: Mapping[str, str | int | None] | None = None,
         repeatable: bool | None = None,
     ) -> Any:
         """Any address of the API; returns decoded JSON, or None for an empty answer. Raises ApiError, Unreachable.
 
+        `json` is encoded, `body` is JSON already. Raises ValueError, TypeError for what JSON cannot hold.
         `repeatable` requests (GET by default) are sent once more when a kept connection turns out to be closed.
         """
         path = self._base + quote(path, safe="/%:@+,;=~")
@@ -155,9 +159,9 @@ class Tollkeeper:
         headers = {"Accept": "application/json", "User-Agent": "tollkeeper-python"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        body = None
         if json is not None:
-            body = jsonlib.dumps(json, allow_nan=False).encode()
+            body = jsonlib.dumps(json, allow_nan=False, default=_exact).encode()
+        if body is not None:
             headers["Content-Type"] = "application/json"
         started = time.monotonic()
         response, content = self._send(
@@ -250,6 +254,13 @@ def _decimal(value: int | str | Decimal) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise TypeError(f"a quantity is int, Decimal or a decimal string, not {type(value).__name__}")
     return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+def _exact(value: object) -> str:
+    """A Decimal travels as a string: JSON numbers of other programs may pass through a float."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _read(response: http.client.HTTPResponse, content: bytes) -> Any:

@@ -20,6 +20,7 @@ class Asked:
     headers: dict[str, str]
     json: Any
     client: tuple[str, int]
+    body: bytes
 
 
 @dataclass
@@ -69,6 +70,7 @@ def serving() -> Iterator[FakeServer]:
                 dict(self.headers.items()),
                 json.loads(raw) if raw else None,
                 self.client_address,
+                raw,
             )
             fake.asked.append(asked)
             answer = fake.answers.get((asked.method, asked.path), problem(404, "not_found", "No such thing."))

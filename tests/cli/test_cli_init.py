@@ -119,6 +119,12 @@ def test_alone_on_a_terminal_it_runs_the_command_that_it_shows(server: FakeServe
     assert text.count("What do you want to do?") == 3
 
 
+def test_ctrl_d_leaves_the_guide(tmp_path: Path) -> None:
+    code, seen = on_terminal([], "\x04", tmp_path)
+    assert code == 0
+    assert "error" not in plain(seen)
+
+
 def test_the_guide_asks_for_what_the_command_needs(server: FakeServer, tmp_path: Path) -> None:
     server.on("GET", "/v1/usage", {"meter": "m", "total": "7", "data": []})
     usage = [choice.words for choice in CHOICES].index(("usage",)) + 1

@@ -45,14 +45,26 @@ def test_a_quantity_that_is_not_exact_is_refused_before_anything_is_sent(server:
     assert server.asked == []
 
 
-def test_events_get_an_id_and_a_source_and_keep_their_own(server: FakeServer) -> None:
+def test_events_get_an_id_and_keep_their_own(server: FakeServer) -> None:
     server.on("POST", "/v1/events", {"accepted": 2})
     with Tollkeeper(server.url) as toll:
-        assert toll.events([{"type": "a"}, {"type": "a", "id": "mine", "source": "here"}]) == {"accepted": 2}
+        events = [{"type": "a"}, {"type": "a", "id": "mine", "data": {"n": Decimal("0.10")}}]
+        assert toll.events(events, environment="test") == {"accepted": 2}
     first, second = server.asked[0].json
     assert len(first["id"]) == 36
-    assert first["source"] == "tollkeeper-python"
-    assert second == {"type": "a", "id": "mine", "source": "here"}
+    assert second == {"type": "a", "id": "mine", "data": {"n": "0.10"}}
+    assert server.asked[0].query == {"environment": "test"}
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(float("nan"), ValueError), (float("inf"), ValueError), (object(), TypeError)]
+)
+def test_what_json_cannot_hold_is_refused_before_anything_is_sent(
+    server: FakeServer, value: object, error: type[Exception]
+) -> None:
+    with Tollkeeper(server.url) as toll, pytest.raises(error):
+        toll.events([{"type": "a", "data": {"n": value}}])
+    assert server.asked == []
 
 
 def test_usage_leaves_out_what_is_not_asked(server: FakeServer) -> None:

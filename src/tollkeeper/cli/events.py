@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from tollkeeper.cli import terminal
-from tollkeeper.cli.options import Json, Verbose, examples
+from tollkeeper.cli.options import Environment, Json, Verbose, examples
 from tollkeeper.cli.server import connect
 from tollkeeper.cli.values import INSTANT, instant, plural
 
@@ -24,7 +24,6 @@ BATCH = 1_000
 BATCH_BYTES = 4_000_000
 LINE_BYTES = 1_000_000
 SHOWN = 10  # faults and refusals shown one by one
-SOURCE = "tollkeeper-cli"
 COUNTS = ("accepted", "duplicate", "conflict", "rejected")
 
 
@@ -50,8 +49,11 @@ def send(
     id: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Sent again, it counts once. Made otherwise.")
     ] = None,
-    source: Annotated[str, typer.Option(metavar="NAME", help="Where the event comes from.")] = SOURCE,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where the event comes from; ids are its own.")
+    ] = None,
     time: Annotated[str | None, typer.Option(metavar="WHEN", help=f"{INSTANT} ago. Now otherwise.")] = None,
+    environment: Annotated[Environment, typer.Option(help="Where to count; test usage is never billed.")] = "live",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
@@ -61,19 +63,19 @@ def send(
     sent again. Exit code 1 when the server takes some of them not.
     """
     if type is not None:
+        given = {"source": source, "customer": customer, "subject": subject}
         event = {
             "id": id or str(uuid.uuid4()),
-            "source": source,
             "type": type,
-            "data": _object(data),
             "time": instant("--time", time or "now", datetime.now(UTC), None),
         }
-        event |= {name: value for name, value in (("customer", customer), ("subject", subject)) if value is not None}
-        _send(iter([(0, event)]), 1, json, verbose)
+        event |= {name: value for name, value in given.items() if value is not None}
+        line = jsonlib.dumps(event)[:-1] + f', "data": {_object(data)}}}'
+        _send(iter([(0, line.encode())]), 1, environment, json, verbose)
         return
     if sys.stdin.isatty():
         raise typer.BadParameter("give an event by --type …, or events on stdin: < events.ndjson", param_hint="--type")
-    if any((customer, subject, id, time)) or data != "{}" or source != SOURCE:
+    if any((customer, subject, id, time, source)) or data != "{}":
         raise typer.BadParameter(
             "options describe one event and need --type; lines on stdin hold all of theirs", param_hint="--type"
         )
@@ -82,17 +84,34 @@ def send(
         if not count:
             raise terminal.Stop("stdin: no events", "Expected one JSON object a line.", 2)
         kept.seek(0)
-        _send(_numbered(kept), count, json, verbose)
+        _send(_numbered(kept), count, environment, json, verbose)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str) -> str:
+    """The text of a JSON object, as it was written, so that its decimals stay exact. Raises BadParameter."""
     try:
-        value = jsonlib.loads(text)
-    except (ValueError, RecursionError) as fault:
+        value = _parse(text)
+    except ValueError as fault:
         raise typer.BadParameter(f"not JSON: {fault}", param_hint="--data") from None
     if not isinstance(value, dict):
         raise typer.BadParameter("expected a JSON object", param_hint="--data")
+    return text
+
+
+def _parse(text: str) -> Any:
+    """Raises ValueError for what is not JSON, NaN, nesting without end, and halves of surrogate pairs."""
+    try:
+        value = jsonlib.loads(text, parse_constant=_refuse_constant)
+        jsonlib.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair") from None
     return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_lines(lines: IO[bytes], kept: IO[bytes]) -> int:
@@ -122,8 +141,8 @@ def _fault(line: bytes) -> str:
     if len(line) > LINE_BYTES:
         return f"expected a line of at most {LINE_BYTES:,} bytes"
     try:
-        event = jsonlib.loads(line)
-    except (ValueError, RecursionError) as fault:
+        event = _parse(line.decode())
+    except ValueError as fault:
         return f"expected JSON: {fault}"
     if not isinstance(event, dict):
         return "expected a JSON object"
@@ -132,27 +151,27 @@ def _fault(line: bytes) -> str:
     return ""
 
 
-def _numbered(lines: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _numbered(lines: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield number, {"source": SOURCE, **jsonlib.loads(line)}
+        if line := line.strip():
+            yield number, line
 
 
-def _batches(events: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    batch: list[tuple[int, dict[str, Any]]] = []
+def _batches(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    batch: list[tuple[int, bytes]] = []
     size = 0
-    for number, event in events:
-        length = len(jsonlib.dumps(event))
-        if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
+    for number, line in lines:
+        if batch and (len(batch) == BATCH or size + len(line) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append((number, event))
-        size += length
+        batch.append((number, line))
+        size += len(line)
     if batch:
         yield batch
 
 
-def _send(events: Iterator[tuple[int, dict[str, Any]]], count: int, json: bool, verbose: bool) -> None:
+def _send(lines: Iterator[tuple[int, bytes]], count: int, environment: Environment, json: bool, verbose: bool) -> None:
+    """Send lines as they are, `count` in all; each has an id, so a batch may be repeated."""
     from tollkeeper.client import ClientError
 
     totals = dict.fromkeys(COUNTS, 0)
@@ -160,9 +179,12 @@ def _send(events: Iterator[tuple[int, dict[str, Any]]], count: int, json: bool, 
     refused: list[str] = []
     unmatched = answered = 0
     with connect(verbose) as server:
-        for batch in _batches(events):
+        for batch in _batches(lines):
             try:
-                answer = server.events(event for _, event in batch)
+                body = b"[" + b",".join(line for _, line in batch) + b"]"
+                answer = server.request(
+                    "POST", "/v1/events", body=body, query={"environment": environment}, repeatable=True
+                )
             except ClientError:
                 if answered:
                     terminal.note(
@@ -199,4 +221,4 @@ def _send(events: Iterator[tuple[int, dict[str, Any]]], count: int, json: bool, 
 
 def _refusal(number: int, result: dict[str, Any]) -> str:
     place = f"stdin:{number}: " if number else ""
-    return f"{place}{result['id']}: {result['status']}: {result.get('detail') or result.get('code')}"
+    return f"{place}{result.get('id') or 'event'}: {result['status']}: {result.get('detail') or result.get('code')}"

@@ -29,6 +29,8 @@ CHOICES = (
     Choice("Read the help", ("--help",)),
 )
 
+QUESTION = "What do you want to do? (number, blank to leave)"
+
 
 def run(command: Callable[[Sequence[str]], int]) -> None:
     """Ask, show the command, run it, and ask again, until a blank answer."""
@@ -37,9 +39,11 @@ def run(command: Callable[[Sequence[str]], int]) -> None:
         terminal.say()
         for number, choice in enumerate(CHOICES, 1):
             terminal.console().print(terminal.styled(f" {number} ", "bold cyan") + terminal.styled(f" {choice.what}"))
-        answer = typer.prompt(
-            "What do you want to do? (number, blank to leave)", default="", show_default=False, err=True
-        ).strip()
+        try:
+            answer = typer.prompt(QUESTION, default="", show_default=False, err=True).strip()
+        except typer.Abort:  # Ctrl-D or Ctrl-C leaves as a blank does
+            terminal.note("")
+            return
         if not answer or answer in ("q", "quit", "exit"):
             return
         if not (answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(CHOICES)):
