@@ -129,9 +129,7 @@ class RandomIds:
     def prune(self, before_seq: int) -> None:
         """Drops the runs whose newest sequence number is below `before_seq`; steps remove them from the disk."""
         self._db.execute(
-            """UPDATE id_run SET state = 'dropped' WHERE last_seq < ?1 AND state IN ('live', 'merging')
-               AND (merged_into IS NULL OR merged_into IN (SELECT run FROM id_run WHERE last_seq < ?1))""",
-            (before_seq,),
+            "UPDATE id_run SET state = 'dropped' WHERE last_seq < ? AND state IN ('live', 'merging')", (before_seq,)
         )
         self._read_runs()
 

@@ -106,8 +106,6 @@ class Writer:
         self._parts = int(
             db.execute("SELECT count(*) FROM id_filter WHERE key BETWEEN ? AND ?", (run.base, run.end)).get or 0
         )
-        words = run.filter.words
-        del words[self._parts * filters.PART_WORDS :]
         if run.upto:
             first = self._parts * filters.PART_WORDS << run.filter.shift >> 64 - _KEY_BITS
             segments = db.execute(
