@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from tollkeeper.core.periods import ZoneInvalid, find_zone
+
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 INSTANT = "2026-11-21, 2026-11-21T09:30, an RFC 3339 time, or a span such as 36h or 7d"
@@ -51,8 +53,8 @@ def instant(option: str, text: str, now: datetime, zone: tzinfo | None, *, ahead
 def zone_by_name(option: str, name: str) -> ZoneInfo:
     """Raises BadParameter naming `option`."""
     try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError):
+        return find_zone(name)
+    except ZoneInvalid:
         raise typer.BadParameter(
             f"{name!r} is not an IANA time zone such as Europe/Berlin", param_hint=option
         ) from None
@@ -65,8 +67,8 @@ def local_zone() -> ZoneInfo | None:
         target = os.path.realpath("/etc/localtime")
         named = target.partition("zoneinfo/")[2] or _etc_timezone()
     try:
-        return ZoneInfo(named) if named else None
-    except (LookupError, ValueError, OSError):
+        return find_zone(named) if named else None
+    except ZoneInvalid:
         return None
 
 

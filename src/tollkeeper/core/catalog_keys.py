@@ -140,7 +140,7 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             "meter",
             _REFERENCE,
             None,
-            "Judges only checks of this meter, and counts their cost. Without it every check counts 1.",
+            "Judges only checks of this meter, and counts their cost, rounded up. Without it every check counts 1.",
         ),
         Key(
             "per",

@@ -6,12 +6,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
-from zoneinfo import ZoneInfo
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, NotFound
 from tollkeeper.core.metering import CELL_SECONDS, format_quantity, join_quantity
-from tollkeeper.core.periods import period_at
+from tollkeeper.core.periods import ZoneInvalid, find_zone, period_at
 from tollkeeper.core.usage import WINDOWS, CellRow, UnmatchedType, UsageRow, Window, windows
 from tollkeeper.services.clock import Clock
 
@@ -154,8 +153,8 @@ class Usage:
         if window is not None and window not in WINDOWS:
             raise InvalidRequest(f"window is {window!r}; expected one of {', '.join(WINDOWS)}.")
         try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError):
+            find_zone(zone)
+        except ZoneInvalid:
             raise InvalidRequest(f"zone is {zone[:60]!r}; expected an IANA zone such as Europe/Berlin.") from None
         for name in group_by:
             if name not in GROUPS:
