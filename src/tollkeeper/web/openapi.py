@@ -103,6 +103,16 @@ def _complete(operation: dict[str, Any], route: APIRoute) -> None:
         statuses.append(404)
     if "requestBody" in operation:
         statuses += [413, 415]
+    for parameter in operation.get("parameters", ()):
+        _leave_out_null(parameter)
     for status, response in documented(*statuses).items():
         responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _leave_out_null(parameter: dict[str, Any]) -> None:
+    """An address cannot say null: a parameter that may be left out is of its one type."""
+    schema = parameter["schema"]
+    options = [option for option in schema.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        parameter["schema"] = {**options[0], **{key: value for key, value in schema.items() if key != "anyOf"}}

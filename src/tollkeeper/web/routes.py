@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
 from fastapi import Depends
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,13 +48,14 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         body = self.body_field
+        known = _query_names(self.dependant)
 
         async def strict(request: Request) -> Response:
             if self.scope is not None:
                 caller = await authenticate(request)
                 caller.require(self.scope)
                 request.scope[_CALLER] = caller
-            _refuse_repeats(request)
+            _check_query(request, known)
             if body is not None:
                 request = await DecodedRequest.read(request, required=body.field_info.is_required())
             return await handle(request)
@@ -108,11 +111,31 @@ class DecodedRequest(Request):
         return self._value
 
 
-def _refuse_repeats(request: Request) -> None:
+def _query_names(dependant: Dependant) -> set[str]:
+    """The parameters an address takes; those of a model are its fields."""
+    names: set[str] = set()
+    for part in (dependant, *dependant.dependencies):
+        for field in part.query_params:
+            model = field.field_info.annotation
+            if isinstance(model, type) and issubclass(model, BaseModel):
+                names |= {found.alias or name for name, found in model.model_fields.items()}
+            else:
+                names.add(field.alias)
+    return names
+
+
+def _check_query(request: Request, known: set[str]) -> None:
+    """A parameter that is misspelt or sent twice would be passed over in silence."""
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
+        field = f"query.{name[:60] if name.isprintable() else ascii(name[:60])}"
+        if name not in known:
+            expected = f"; there are {', '.join(sorted(known))}" if known else ""
+            raise InvalidRequest(f"{field}: there is no such parameter{expected}.", field=field)
         if names.count(name) > 1:
-            raise InvalidRequest(f"query.{name[:60]}: this parameter is sent {names.count(name)} times; send it once.")
+            raise InvalidRequest(
+                f"{field}: this parameter is sent {names.count(name)} times; send it once.", field=field
+            )
 
 
 def services_of(request: Request) -> Services:

@@ -116,7 +116,7 @@ def list_keys(query: Annotated[KeysQuery, Query()], keys: KeysDep) -> Listed[Key
     return Listed(data=[KeyShown.of(key) for key in found.items], next_cursor=found.next)
 
 
-@router.post("", status_code=201, summary="Create a key")
+@router.post("", status_code=201, summary="Create a key", responses=documented(404))
 def create_key(sent: NewKeyTerms, keys: KeysDep) -> KeyMade:
     """The answer holds the secret, once."""
     return KeyMade.made(

@@ -13,6 +13,7 @@ from tollkeeper.core.usage import UsageRow, Window
 from tollkeeper.web.api.shapes import Instant, SentInstant, Shown
 from tollkeeper.web.api.shapes import Query as Parameters
 from tollkeeper.web.auth import Caller
+from tollkeeper.web.errors import documented
 from tollkeeper.web.routes import CallerDep, UsageDep, UsageRoute
 
 router = APIRouter(prefix="/v1", tags=["Usage"], route_class=UsageRoute)
@@ -86,7 +87,7 @@ class UnmatchedList(Shown):
     data: list[UnmatchedShown]
 
 
-@router.get("/usage", summary="Look usage up")
+@router.get("/usage", summary="Look usage up", responses=documented(404))
 def get_usage(query: Annotated[UsageQuery, Query()], usage: UsageDep, caller: CallerDep) -> UsageShown:
     """Visible as soon as an event is acknowledged. Times are widened to whole cells of 15 minutes."""
     answer = usage.query(
