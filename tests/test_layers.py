@@ -19,13 +19,25 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry"}),
     "web": (
         {"core", "services", "web", "__version__"},
-        {"fastapi", "starlette", "msgspec", "markdown_it", "pydantic", "uvicorn", "uvloop", "httptools", "aiohttp"},
+        {
+            "fastapi",
+            "starlette",
+            "msgspec",
+            "markdown_it",
+            "pydantic",
+            "uvicorn",
+            "uvloop",
+            "httptools",
+            "aiohttp",
+            "yarl",
+        },
     ),
     "cli": (
         {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "upkeep", "__version__"},
         {"typer", "click", "rich", "msgspec"},
     ),
     "client": (set(), set()),
+    "demo_api": (set(), set()),
     "dotenv": ({"core"}, set()),
 }
 FREE = {"bootstrap", "embedded", "server", "settings", "upkeep", "__init__", "__main__"}

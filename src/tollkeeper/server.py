@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
-from collections.abc import Callable, Coroutine, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from tollkeeper import __version__
 from tollkeeper.bootstrap import Tollkeeper
-from tollkeeper.core.errors import AlreadyOpen, Forbidden, TollkeeperError
+from tollkeeper.core.errors import Forbidden, TollkeeperError
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.stats import RequestStats
 from tollkeeper.integrations.access import Access, hot
@@ -23,29 +21,25 @@ from tollkeeper.integrations.logs import setup_logging
 from tollkeeper.integrations.metrics import MetricsApp, Sources, make_registry
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
+from tollkeeper.web import listen
 from tollkeeper.web.app import Services, create_app
 from tollkeeper.web.auth import Authenticator
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.hot import App, HotEndpoints, Receive, Scope, Send
-from tollkeeper.web.protocol import BoundedProtocol
+from tollkeeper.web.listen import Listener, bind
 
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
 
-Listener = tuple[App, str, int]
-
 
 class Server:
-    """Serves one Tollkeeper on the settings' host and port, and whatever `listeners` adds beside it (the proxy)."""
+    """Serves one Tollkeeper on the settings' host and port. `app` is the whole of it, plain ASGI."""
 
     def __init__(self, toll: Tollkeeper, settings: Settings) -> None:
         assert settings.admin_token is not None
         self.toll = toll
         self.settings = settings
-        self.listeners: list[Listener] = []
-        self.ports: list[int] = []  # one for each listener once bound; tells what port 0 became
-        self.proxy_counts: Callable[[], dict[str, int]] = dict
-        self._servers: list[uvicorn.Server] = []
+        self.proxy_counts: Callable[[], Mapping[str, int]] = dict
         self._stopping = False
         clock = toll.clock
 
@@ -57,7 +51,7 @@ class Server:
         self.problems = Problems(settings.public_url, new_request_id)
         toll.listen(self.authenticator.drop)
         self.runner = Runner([Step("touch_keys", self._touch_keys, TOUCH_SECONDS)], clock)
-        self.listeners.append((self._app(new_request_id), settings.host, settings.port))
+        self.app = self._app(new_request_id)
 
     def _touch_keys(self) -> bool:
         self.toll.touch_keys()
@@ -122,36 +116,29 @@ class Server:
             return False
         return True
 
-    async def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Listen until a signal, finish what was begun, return. Raises AlreadyOpen for a port that is taken, before anything starts."""
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(contextlib.closing(bind(host, port))) for _, host, port in self.listeners]
-            self.ports = [bound.getsockname()[1] for bound in sockets]
-            tracing = self._tracing()
-            for app, host, port in self.listeners:
-                self._servers.append(
-                    _Uvicorn(uvicorn.Config(tracing.wrap(app) if tracing else app, host, port, **UVICORN))
-                )
-            loop = asyncio.get_running_loop()
-            for name in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(name, self.stop)
-            self.runner.start()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for server, bound in zip(self._servers, sockets, strict=True):
-                        group.create_task(server.serve(sockets=[bound]))
-                    group.create_task(self._tell(started))
-            finally:
-                await asyncio.to_thread(self.runner.stop)
-                if tracing is not None:
-                    await asyncio.to_thread(tracing.close)
+    async def run(
+        self, listeners: Sequence[Listener] | None = None, started: Callable[[], None] = lambda: None
+    ) -> None:
+        """Answer until a signal, finish what was begun, return. `listeners` None: on the settings' host and port alone."""
+        if listeners is None:
+            listeners = [self.listener()]
+        tracing = self._tracing()
+        if tracing is not None:
+            listeners = [replace(listener, app=tracing.wrap(listener.app)) for listener in listeners]
+        self.runner.start()
+        try:
+            await listen.serve(listeners, ready=started, stopping=self._stop, grace=GRACE_SECONDS)
+        finally:
+            await asyncio.to_thread(self.runner.stop)
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
-    async def _tell(self, started: Callable[[], None]) -> None:
-        for server in self._servers:
-            assert isinstance(server, _Uvicorn)
-            await server.is_up.wait()
-        if not self._stopping:
-            started()
+    def listener(self) -> Listener:
+        """Bound to the settings' host and port. Raises AddressTaken."""
+        return Listener(self.app, bind(self.settings.host, self.settings.port, "PORT"))
+
+    def _stop(self) -> None:
+        self._stopping = True
 
     def _tracing(self) -> Any:
         """OpenTelemetry is loaded only when there is somewhere to send traces."""
@@ -161,63 +148,6 @@ class Server:
         from tollkeeper.integrations.otel import Tracing
 
         return Tracing(endpoint, self.settings.otlp_headers, self.settings.otel_service_name, __version__)
-
-    def stop(self) -> None:
-        """Take no further request, finish those under way. A second call does not wait for them."""
-        for server in self._servers:
-            server.force_exit = self._stopping
-            server.should_exit = True
-        self._stopping = True
-
-
-UVICORN: dict[str, Any] = {
-    "loop": "none",
-    "http": BoundedProtocol,
-    "ws": "none",
-    "lifespan": "off",
-    "log_config": None,
-    "access_log": False,
-    "server_header": False,
-    "proxy_headers": False,
-    "timeout_graceful_shutdown": GRACE_SECONDS,
-    "backlog": 1024,
-}
-
-
-class _Uvicorn(uvicorn.Server):
-    """Leaves signals to us, since there may be several in one process, and says when it is up."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_up = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_up.set()
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises AlreadyOpen naming the port and the way out."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise AlreadyOpen(f"TOLLKEEPER_HOST {host!r} is no address of this machine ({error}).") from None
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise AlreadyOpen(
-            f"Port {port} on {host} cannot be opened: {error.strerror}. Stop what uses it, or set another PORT."
-        ) from None
-    return bound
 
 
 def on_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -230,8 +160,15 @@ def on_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
         uvloop.run(coroutine)
 
 
-def serve(settings: Settings, say: Callable[[str], None] = print, others: Sequence[Listener] = ()) -> None:
-    """Open the database, apply the catalog file when there is one, answer until told to stop."""
+def tell(text: str) -> None:
+    """A line on standard output at once, also when it is piped."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Server]:
+    """A server on the open database, logging, with the catalog file in force when there is one. Makes an admin token when there is none."""
     settings, made = ensure_admin_token(settings)
     assert settings.admin_token is not None
     setup_logging(settings.log_level, settings.log_format, secrets=[settings.admin_token])
@@ -241,12 +178,14 @@ def serve(settings: Settings, say: Callable[[str], None] = print, others: Sequen
             applied = toll.catalog.apply(settings.catalog_path.read_text())
             if applied.changed:
                 say(f"Catalog {settings.catalog} applied as version {applied.version.version}.")
-        server = Server(toll, settings)
-        server.listeners += others
+        if made:
+            say(f"An admin token was made and written to {settings.env_path}.")
+        yield Server(toll, settings)
 
-        def started() -> None:
-            say(f"Tollkeeper listens on http://{settings.host}:{server.ports[0]}")
-            if made:
-                say(f"An admin token was made and written to {settings.env_path}.")
 
-        on_a_loop(server.run(started))
+def serve(settings: Settings, say: Callable[[str], None] = tell) -> None:
+    """Open the database, answer until told to stop."""
+    with opened(settings, say) as server:
+        listener = server.listener()
+        url = listener.url
+        on_a_loop(server.run([listener], lambda: say(f"Tollkeeper listens on {url}")))

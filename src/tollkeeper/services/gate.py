@@ -421,8 +421,11 @@ class Gate:
             view.epoch,
         )
 
-    def refund(self, decision: Decision) -> None:
-        """Give back what an admitted check took: its event was not recorded, or had been already. A second call does nothing."""
+    def refund(self, decision: Decision, *, limits: bool = True) -> None:
+        """Give back what an admitted check took: its event was not recorded, or had been already. A second call does nothing.
+
+        `limits` False gives back the quota alone: a call that was made and failed is not billed, but it was made.
+        """
         steady = self._steady_ns()
         view = decision.terms
         assert isinstance(view, MeterView)
@@ -431,7 +434,7 @@ class Gate:
             if amount == 0:
                 return
             weight = -(-amount // NANOS)
-            for bucket in view.buckets:
+            for bucket in view.buckets if limits else ():
                 bucket.tat = refund(bucket.tat, steady, bucket.interval * (weight if bucket.weighted else 1))
             if decision.resets_at == view.account.end:
                 view.total.used -= amount

@@ -34,14 +34,18 @@ ERRORS: Final[Mapping[str, Row]] = {
     "conflict": Row(409, "It exists already, or it changed meanwhile"),
     "too_large": Row(413, "The request is too large"),
     "unsupported_media_type": Row(415, "This type of content is not taken"),
+    "headers_too_large": Row(431, "The request's head is too large"),
     "catalog_invalid": Row(422, "The catalog has faults"),
     "internal_error": Row(500, "Something failed inside Tollkeeper"),
     "settings_invalid": Row(500, "A setting has a wrong value"),
     "storage_mismatch": Row(500, "The database files do not belong together"),
+    "not_supported": Row(501, "The proxy does not pass this on"),
     "unreachable": Row(502, "The other server does not answer"),
+    "upstream_unreachable": Row(502, "The API behind the gate does not answer"),
     "already_open": Row(503, "Another process owns the database"),
     "not_ready": Row(503, "Not ready"),
     "storage_unavailable": Row(503, "The database did not take the write"),
+    "upstream_timeout": Row(504, "The API behind the gate did not answer in time"),
     **{code: Row(STATUS[code], TITLE[code]) for code in STATUS if code != "VALID"},
 }
 
@@ -127,10 +131,36 @@ class UnsupportedMediaType(TollkeeperError):
     permanent = True
 
 
+class HeadersTooLarge(TollkeeperError):
+    """The request line and the headers together are larger than what is read."""
+
+    code = "headers_too_large"
+    permanent = True
+
+
 class NotReady(TollkeeperError):
     """The server is starting or stopping."""
 
     code = "not_ready"
+
+
+class NotSupported(TollkeeperError):
+    """The proxy does not pass this kind of request on."""
+
+    code = "not_supported"
+    permanent = True
+
+
+class UpstreamUnreachable(TollkeeperError):
+    """The API behind the gate does not answer."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(TollkeeperError):
+    """The API behind the gate did not answer in time."""
+
+    code = "upstream_timeout"
 
 
 class FieldError(TypedDict):
@@ -142,7 +172,9 @@ class FieldError(TypedDict):
 
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
-_STATE: Final = "tollkeeper.request_id"
+REQUEST_ID: Final = "tollkeeper.request_id"
+"""The key in an ASGI scope under which the request's id stands, once it has one."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -155,11 +187,11 @@ class Problems:
 
     def request_id(self, scope: MutableMapping[str, Any]) -> str:
         """The caller's `X-Request-Id` when it is 8 to 64 of A-Z a-z 0-9 _ -, else a new one; the same for all of a request."""
-        known: str | None = scope.get(_STATE)
+        known: str | None = scope.get(REQUEST_ID)
         if known is None:
             sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
             known = sent.decode() if _REQUEST_ID.fullmatch(sent) else self._new_request_id()
-            scope[_STATE] = known
+            scope[REQUEST_ID] = known
         return known
 
     def answer(

@@ -1,0 +1,239 @@
+"""One proxied call: judged and taken before the upstream hears of it, recorded before the client hears of its success."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from starlette.types import Receive, Scope, Send
+
+from tollkeeper.core.gate import Decision
+from tollkeeper.web.errors import REQUEST_ID, UpstreamTimeout, UpstreamUnreachable
+from tollkeeper.web.proxy_head import Head, answer_head, read_head
+
+if TYPE_CHECKING:
+    from tollkeeper.web.proxy import Proxy
+
+log = logging.getLogger("tollkeeper.proxy")
+
+_NOT_COUNTED: Final = "The API behind this gate {}. This call was not counted."
+
+
+class Call:
+    """`run` answers everything but failures, which it raises as TollkeeperError before the answer began.
+
+    A client that goes away cancels the task that serves it, and with it the call to the upstream; not while a commit is awaited,
+    since what is being recorded stays recorded.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_done",
+        "_holding",
+        "_proxy",
+        "_receive",
+        "_settled",
+        "_task",
+        "_watcher",
+        "decision",
+        "gone",
+        "head",
+        "scope",
+        "send",
+        "started",
+    )
+
+    def __init__(self, proxy: Proxy, scope: Scope, receive: Receive, send: Send) -> None:
+        self._proxy = proxy
+        self.scope = scope
+        self._receive = receive
+        self.send = send
+        self.head: Head | None = None
+        self.decision: Decision | None = None
+        self.gone = False
+        self.started = False
+        self._settled = False
+        self._holding = False
+        self._done = False
+        self._deadline: asyncio.Timeout | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+
+    async def run(self) -> None:
+        proxy = self._proxy
+        head = self.head = read_head(self.scope, proxy.options.places, proxy.options.trusted)
+        rule = proxy.options.rules.find(self.scope["raw_path"])
+        if rule.meter is not None:
+            decision = self.decision = await proxy.judge(head, rule)
+            self.scope[REQUEST_ID] = decision.request_id
+            if not decision.allowed:
+                await proxy.refuse(self, decision)
+                return
+            if decision.amount and proxy.counts_attempts(rule.meter):
+                await self._record(decision)
+        try:
+            await self._pass_on(head)
+        except asyncio.CancelledError:
+            if not self.gone:
+                raise
+            self._task.uncancel()
+            proxy.counts.calls["CLIENT_GONE"] += 1
+        finally:
+            self._done = True
+            if self._watcher is not None:
+                self._watcher.cancel()
+            if not self._settled:
+                self._give_back(made=self.gone)
+
+    async def _pass_on(self, head: Head) -> None:
+        response = await self._ask(head)
+        try:
+            options = self._proxy.options
+            status = response.status
+            try:
+                if not 200 <= status <= 599:
+                    raise ValueError(f"its status {status} cannot be passed on")
+                fields = answer_head(
+                    status, response.raw_headers, self._own_fields(), options.origin, f"{head.scheme}://{head.host}"
+                )
+            except ValueError as fault:
+                log.warning("the upstream's answer is malformed: %s", fault)
+                raise UpstreamUnreachable(_NOT_COUNTED.format("gave an answer that cannot be passed on")) from fault
+            await self._settle(status)
+            self.started = True
+            await self.send({"type": "http.response.start", "status": status, "headers": fields})
+            if await self._stream(response.content):
+                self._proxy.counts.calls["FREE" if self.decision is None else "VALID"] += 1
+        finally:
+            response.close()
+
+    async def _ask(self, head: Head) -> aiohttp.ClientResponse:
+        body = None
+        if head.has_body:
+            body = self._body()
+        else:
+            self._watch()
+        timeout = self._proxy.options.timeout
+        try:
+            async with asyncio.timeout(timeout) as self._deadline:
+                return await self._proxy.request(head, body, self._identity())
+        except TimeoutError as error:
+            log.warning("the upstream gave no answer within %g s", timeout)
+            raise UpstreamTimeout(_NOT_COUNTED.format("did not answer in time")) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if self.gone:
+                raise asyncio.CancelledError from error
+            log.warning("the upstream cannot be reached: %s", error)
+            raise UpstreamUnreachable(_NOT_COUNTED.format("does not answer")) from error
+        finally:
+            self._deadline = None
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        """The request's body as it comes. The time the client takes is not the upstream's, so the deadline waits for it."""
+        more = True
+        while more:
+            self._postpone(None)
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                raise ConnectionResetError("the client went away")
+            self._postpone(self._proxy.options.timeout)
+            more = message.get("more_body", False)
+            chunk = message.get("body", b"")
+            if chunk:
+                yield chunk
+        self._watch()
+
+    def _postpone(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
+
+    def _watch(self) -> None:
+        if not self._done:
+            self._watcher = asyncio.get_running_loop().create_task(self._wait_for_leave())
+
+    async def _wait_for_leave(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._done:
+            self.gone = True
+            if not self._holding:
+                self._task.cancel()
+
+    def _identity(self) -> list[tuple[str, str]]:
+        """Always all of them, blank where unknown, so that none can be forged."""
+        decision = self.decision
+        if decision is None:
+            who = request_id = None
+            request_id = self._proxy.problems.request_id(self.scope)
+        else:
+            who, request_id = decision.who, decision.request_id
+        return [
+            ("x-tollkeeper-customer", (who and who.customer) or ""),
+            ("x-tollkeeper-key", (who and who.key_id) or ""),
+            ("x-tollkeeper-plan", (who and who.plan) or ""),
+            ("x-tollkeeper-environment", (who and who.environment) or ""),
+            ("x-tollkeeper-request-id", request_id),
+        ]
+
+    def _own_fields(self) -> list[tuple[bytes, bytes]]:
+        if self.decision is None:
+            return [(b"x-request-id", self._proxy.problems.request_id(self.scope).encode())]
+        return called(self.decision)
+
+    async def _settle(self, status: int) -> None:
+        """2xx counts, and is committed before the client sees a byte of it. Raises StorageUnavailable."""
+        decision = self.decision
+        if decision is None or self._settled or not decision.amount:
+            return
+        if 200 <= status < 300:
+            await self._record(decision)
+            if self.gone:
+                raise asyncio.CancelledError
+        else:
+            self._give_back(made=True)
+
+    async def _record(self, decision: Decision) -> None:
+        self._settled = True
+        self._holding = True
+        try:
+            await self._proxy.gate.commit(decision)  # gives back by itself when it fails
+        finally:
+            self._holding = False
+        self._proxy.counts.counted += 1
+
+    def _give_back(self, *, made: bool) -> None:
+        """A call that the upstream failed, or the client left, was `made`: not billed, but it counts for rate limits."""
+        self._settled = True
+        if self.decision is not None and self.decision.amount:
+            self._proxy.gate.refund(self.decision, limits=not made)
+            self._proxy.counts.given_back += 1
+
+    async def _stream(self, content: aiohttp.StreamReader) -> bool:
+        """Each chunk as soon as it is there. False when the upstream broke off: the client's connection is then cut, too."""
+        while True:
+            try:
+                chunk = await content.readany()
+            except (aiohttp.ClientError, OSError, RuntimeError) as error:
+                log.warning("the upstream broke off in the middle of its answer: %s", error)
+                self._proxy.counts.calls["UPSTREAM_BROKE"] += 1
+                return False
+            last = content.at_eof()
+            await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
+            if last:
+                return True
+
+
+def called(decision: Decision) -> list[tuple[bytes, bytes]]:
+    """The fields that every answer after a decision carries."""
+    pairs = [(name.encode(), value.encode()) for name, value in decision.headers()]
+    pairs.append((b"x-request-id", decision.request_id.encode()))
+    return pairs
