@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from tollkeeper import __version__
 from tollkeeper.cli import (
+    backup,
     catalog,
     check,
     customers,
@@ -20,10 +21,12 @@ from tollkeeper.cli import (
     init,
     keys,
     openapi,
+    restore,
     serve,
     status,
     terminal,
     usage,
+    verify,
 )
 from tollkeeper.cli.options import LOOK, OPERATE, SELL, START, examples
 
@@ -72,6 +75,9 @@ app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
 app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi.openapi)
+app.command("backup", rich_help_panel=OPERATE, epilog=backup.EXAMPLES)(backup.backup)
+app.command("restore", rich_help_panel=OPERATE, epilog=restore.EXAMPLES)(restore.restore)
+app.command("verify", rich_help_panel=OPERATE, epilog=verify.EXAMPLES)(verify.verify)
 app.command("usage", rich_help_panel=LOOK, epilog=usage.EXAMPLES)(usage.usage)
 app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.status)
 

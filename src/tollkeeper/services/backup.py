@@ -57,6 +57,11 @@ class Backups:
         self._now = now
         self._version = version
 
+    @property
+    def occupied(self) -> bool:
+        """Whether there is a database in the installation's place."""
+        return self._pair.exists()
+
     def make(
         self, destination: Path, *, refold: bool = True, progress: Callable[[int, int], None] = lambda done, of: None
     ) -> Manifest:
@@ -120,14 +125,15 @@ class Backups:
             raise StorageMismatch(f"The files in {source} do not hold what {MANIFEST} says.")
         return manifest
 
-    def restore(self, source: Path, *, force: bool = False) -> Restored:
+    def restore(self, source: Path, *, force: bool = False, checked: Manifest | None = None) -> Restored:
         """Check a backup, then put it in the installation's place. The pair that is there is kept in a folder beside it.
 
+        `checked` is what `check` said of it a moment ago; the checksums are compared once more as it is copied.
         Raises Conflict (a pair is there and `force` is not given), AlreadyOpen (a process has it open), and what `check` raises.
         """
         if self._pair.exists() and not force:
             raise Conflict("There is a database in that place already.")
-        manifest = self.check(source)
+        manifest = checked or self.check(source)
         digests = {name: entry["sha256"] for name, entry in manifest.files.items()}
         stamp = self._now().replace(":", "").replace("-", "")
         return Restored(manifest, self._pair.place(source, f"before-restore-{stamp}", digests))

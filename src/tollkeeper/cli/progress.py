@@ -1,0 +1,35 @@
+"""How far something long is, on a terminal; silence elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tollkeeper.cli import terminal
+
+Told = Callable[[int, int], None]
+
+
+@contextmanager
+def bars(*texts: str) -> Iterator[tuple[Told, ...]]:
+    """For each step a function to call with (done, of all), as often as one likes; its bar appears with the first call."""
+    screen = terminal.console(stderr=True)
+    if not screen.is_terminal:
+        yield tuple(_quiet for _ in texts)
+        return
+    from rich.progress import Progress
+
+    with Progress(console=screen, transient=True) as progress:
+
+        def step(text: str) -> Told:
+            task = progress.add_task(text, visible=False)
+
+            def told(done: int, of: int) -> None:
+                progress.update(task, completed=done, total=of, visible=True)
+
+            return told
+
+        yield tuple(step(text) for text in texts)
+
+
+def _quiet(done: int, of: int) -> None: ...
