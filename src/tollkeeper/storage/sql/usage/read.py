@@ -17,8 +17,9 @@ from tollkeeper.storage.sql.usage.connection import connect
 # seek each day: with the day first in the key, a range of days would read every customer's rows
 DAYS = "WITH RECURSIVE days(day) AS (SELECT :first UNION ALL SELECT day + 1 FROM days WHERE day < :last)"
 
+# units in two parts: their sum over many cells may pass 64 bits, where SQLite raises
 TOTALS = f"""{DAYS}
-SELECT r.meter, sum(r.units), sum(r.nanos) FROM days CROSS JOIN rollups r
+SELECT r.meter, sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos) FROM days CROSS JOIN rollups r
   ON r.day = days.day AND r.environment = :environment AND r.customer = :customer
 WHERE r.cell >= :start AND r.cell < :end GROUP BY r.meter
 """  # noqa: S608 - constants only
@@ -76,7 +77,7 @@ class UsageReader:
                 "end": end_s,
             },
         )
-        return {meter: units * NANOS + nanos for meter, units, nanos in rows}
+        return {meter: (billions * NANOS + units) * NANOS + nanos for meter, billions, units, nanos in rows}
 
     def cells(
         self,
