@@ -53,7 +53,7 @@ class Surface:
         self.spine.customer("pro", id=CUSTOMER)
         self.key = self.spine.key(CUSTOMER)
         settings = Settings.load({"TOLLKEEPER_ADMIN_TOKEN": ADMIN_TOKEN}, folder)
-        [(self.asgi, _, _)] = Server(self.app, settings).listeners
+        self.asgi = Server(self.app, settings).app
         self.runner = asyncio.Runner()
 
     def close(self) -> None:
