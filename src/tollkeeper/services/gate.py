@@ -195,6 +195,11 @@ class Gate:
                     self._begin(account, self._now_ns() // 1000)
             return account
 
+    def in_memory(self, environment: Environment, customer: str) -> bool:
+        """Whether `account_of` answers without a read."""
+        account = self._accounts.get((environment, customer))
+        return account is not None and not account.stale and self._now_ns() < account.end_ns
+
     def account_of(self, environment: Environment, customer: str) -> Account | None:
         """The account by customer id; None when there is no such customer. One SELECT the first time."""
         account = self._accounts.get((environment, customer))

@@ -88,7 +88,10 @@ class Ingest:
 
         Raises StorageUnavailable when the log did not take the batch; then nothing of it counts.
         """
-        batch = self.judge(environment, events)
+        if self._warm(environment, events):
+            batch = self.judge(environment, events)
+        else:  # customers not met before are read from storage: off the loop
+            batch = await asyncio.to_thread(self.judge, environment, events)
         if not batch.rows:
             return self.settle(batch, [])
         future = asyncio.get_running_loop().create_future()
@@ -111,6 +114,11 @@ class Ingest:
             self._take_back(batch)
             raise
         return self.settle(batch, outcomes)
+
+    def _warm(self, environment: Environment, events: Sequence[Event | Result]) -> bool:
+        """Whether judging needs memory alone."""
+        customers = {None if isinstance(event, Result) else event.customer or event.subject for event in events}
+        return all(customer is None or self._gate.in_memory(environment, customer) for customer in customers)
 
     def _take_back(self, batch: Batch) -> None:
         self._gate.add(batch.accounts, batch.rows, -1)
