@@ -4,6 +4,7 @@ import random
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -18,6 +19,7 @@ from tollkeeper.core.refold import MeterHistory, Refold, Row, differences
 from tollkeeper.services import verify as verifying
 from tollkeeper.services.verify import Verification
 from tollkeeper.storage.sql.usage.scan import LogScan
+from tollkeeper.storage.sql.usage.subjects import SubjectCap
 from tollkeeper.upkeep import verify_database
 
 MORE = """
@@ -141,6 +143,25 @@ def test_usage_of_a_customer_the_main_file_does_not_know_is_compared_without_its
     db.close()
     assert verified(spine).differences == 1
     spine.reopen()
+
+
+def test_subjects_beyond_the_bound_of_a_day_are_compared_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SubjectCap.__init__, "__defaults__", (3,))
+    spine = Spine(tmp_path)
+    customer = spine.customer("pro")
+    batch: list[Any] = [
+        UsageEvent(f"{i}", "api.call", customer=customer, subject=f"visitor-{i % 7}") for i in range(50)
+    ]
+    spine.app.ingest.ingest_wait("live", batch)
+    found = verified(spine)
+    assert (found.events, found.differences) == (50, 0)
+    spine.app.usage_file.writer.call(
+        lambda log: log.db.execute("UPDATE rollups SET units = units + 1 WHERE subject = -1")
+    )
+    assert verified(spine).differences == 1
+    spine.app.close()
 
 
 def test_what_is_written_while_it_reads_is_no_difference(spine: Spine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
 from tollkeeper.core.metering import CELL_SECONDS, NANOS, Meter, QuantityInvalid, split_quantity
@@ -27,6 +28,8 @@ Period: TypeAlias = Callable[[int, int, int], "tuple[int, int] | None"]
 
 DAY_US = 86_400_000_000
 CACHED_VALUES = 10_000
+OTHER_SUBJECT = -1
+"""Subjects beyond a day's bound, folded together."""
 
 
 class Rule(NamedTuple):
@@ -162,20 +165,34 @@ class Difference(NamedTuple):
     refolded: Value | None
 
 
-def without_cuts(rows: Iterable[tuple[Key, Value]], uncut: set[tuple[int, int]]) -> Iterator[tuple[Key, Value]]:
-    """Sorted rollups, those of the `uncut` added up by their quarter of an hour."""
-    held: tuple[Key, Value] | None = None
-    for key, value in rows:
-        if (key[1], key[2]) in uncut:
-            key = (*key[:5], key[5] - key[5] % CELL_SECONDS)
-            if held is not None and held[0] == key:
-                held = (key, (held[1][0] + value[0], held[1][1] + value[1]))
-                continue
-        if held is not None:
-            yield held
-        held = (key, value)
-    if held is not None:
-        yield held
+def comparable(
+    rows: Iterable[tuple[Key, Value]], uncut: set[tuple[int, int]], capped: set[tuple[int, int, int]]
+) -> Iterator[tuple[Key, Value]]:
+    """Sorted rollups, added up where one side cannot know how the other divided them.
+
+    `uncut`: (environment, customer) whose periods nobody knows, by quarters of an hour. `capped`: (day, environment, customer) with so many
+    subjects that some were folded together, without subjects.
+    """
+    for group, members in groupby(rows, lambda row: row[0][:4]):
+        day, environment, customer, meter = group
+        whole = (environment, customer) in uncut
+        together = (day, environment, customer) in capped
+        if not whole and not together:
+            yield from members
+            continue
+        sums: dict[Key, Value] = {}
+        for (*_, subject, cell), (events, billionths) in members:
+            key = (
+                day,
+                environment,
+                customer,
+                meter,
+                OTHER_SUBJECT if together else subject,
+                cell - cell % CELL_SECONDS if whole else cell,
+            )
+            before = sums.get(key, (0, 0))
+            sums[key] = (before[0] + events, before[1] + billionths)
+        yield from sorted(sums.items())
 
 
 def differences(

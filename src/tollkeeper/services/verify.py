@@ -12,14 +12,15 @@ from typing import Any, Protocol
 from tollkeeper.core.metering import Meter, format_quantity
 from tollkeeper.core.refold import (
     DAY_US,
+    OTHER_SUBJECT,
     Difference,
     Key,
     MeterHistory,
     Refold,
     Row,
     Value,
+    comparable,
     differences,
-    without_cuts,
 )
 
 PIECE = 20_000
@@ -43,6 +44,7 @@ class Scan(Protocol):
     def spill(
         self, rollups: Iterable[tuple[Key, Value]], unmatched: Iterable[tuple[tuple[int, int, int, int], Value]]
     ) -> None: ...
+    def capped(self) -> set[tuple[int, int, int]]: ...
     def rollups(self, table: str) -> Iterator[tuple[Key, Value]]: ...
     def unmatched(self, table: str) -> Iterator[tuple[tuple[int, ...], Value]]: ...
 
@@ -87,13 +89,14 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
     info = scan.info()  # read last: retention may have gone on meanwhile, and then more is known only in part
     removed = info.get("compacted_until")
     compacted_until = None if removed is None else int(removed)
-    stored = _Counted(without_cuts(scan.rollups("stored"), refold.uncut))
+    capped = scan.capped()
+    stored = _Counted(comparable(scan.rollups("stored"), refold.uncut, capped))
     found = chain(
         (
             _told_rollup(scan, difference)
             for difference in differences(
                 stored,
-                without_cuts(scan.rollups("refolded"), refold.uncut),
+                comparable(scan.rollups("refolded"), refold.uncut, capped),
                 lambda key: compacted_until is not None and key[5] * 1_000_000 <= compacted_until,
             )
         ),
@@ -136,7 +139,7 @@ def _told_rollup(scan: Scan, difference: Difference) -> str:
             "test" if environment else "live",
             scan.name(customer),
             scan.meter_key(meter),
-            "other" if subject == -1 else scan.name(subject),
+            "other" if subject == OTHER_SUBJECT else scan.name(subject),
             datetime.fromtimestamp(cell, UTC).isoformat().replace("+00:00", "Z"),
         )
         if part

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 
 from tollkeeper.core.metering import NANOS, Meter
-from tollkeeper.core.refold import Key, Row, Value
+from tollkeeper.core.refold import OTHER_SUBJECT, Key, Row, Value
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.meters import read_definition
 
@@ -120,6 +120,13 @@ class LogScan:
                 SPILL, ((*key, e, *divmod(billionths, NANOS)) for key, (e, billionths) in rollups)
             )
             self._scratch.executemany(SPILL_UNMATCHED, ((*key, *value) for key, value in unmatched))
+
+    def capped(self) -> set[tuple[int, int, int]]:
+        """(day, environment, customer) where subjects were folded together."""
+        rows = self._scratch.execute(
+            "SELECT DISTINCT day, environment, customer FROM stored WHERE subject = ?", (OTHER_SUBJECT,)
+        )
+        return {(day, environment, customer) for day, environment, customer in rows}
 
     def rollups(self, table: str) -> Iterator[tuple[Key, Value]]:
         """Of `stored` or `refolded`, sorted by key."""
