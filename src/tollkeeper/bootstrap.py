@@ -17,11 +17,13 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.retention import Retention
 from tollkeeper.services.usage import Usage
 from tollkeeper.storage.sql.engine import open_database
 from tollkeeper.storage.sql.files import database_files, require_restored
 from tollkeeper.storage.sql.lock import OwnerLock
 from tollkeeper.storage.sql.usage.file import UsageFile
+from tollkeeper.storage.sql.usage.retention import compact
 
 if TYPE_CHECKING:
     from tollkeeper.settings import Settings
@@ -37,7 +39,9 @@ def canonical_json(value: Any) -> str:
 class Tollkeeper:
     """One installation, opened by the one process that owns its files. `close` commits what is queued."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None, event_max_age_days: int = 35) -> None:
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, event_max_age_days: int = 35, retention_days: int = 400
+    ) -> None:
         """Raises AlreadyOpen, StorageMismatch, StorageUnavailable."""
         self.clock = clock = clock or Clock()
         self.files = database_files(url)
@@ -69,6 +73,9 @@ class Tollkeeper:
             max_age_days=event_max_age_days,
         )
         self.usage = Usage(reader, self._periods, clock)
+        self.retention = Retention(
+            lambda before_us, most: writer.call(lambda log: compact(log, before_us, most)), now_us, retention_days
+        )
         self._key_customers: dict[str, str | None] = {}
 
     def _require_usage_file(self) -> None:

@@ -30,6 +30,9 @@ from tollkeeper.web.listen import Listener, bind
 
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
+RETENTION_SECONDS = 3600.0
+RETENTION_PAUSE = 0.02
+"""Between two pieces, so that requests are answered in between."""
 
 
 class Server:
@@ -50,7 +53,11 @@ class Server:
         self.authenticator = Authenticator(settings.admin_token, toll.key_by_digest, clock.now_us)
         self.problems = Problems(settings.public_url, new_request_id)
         toll.listen(self.authenticator.drop)
-        self.runner = Runner([Step("touch_keys", self._touch_keys, TOUCH_SECONDS)], clock)
+        steps = [
+            Step("touch_keys", self._touch_keys, TOUCH_SECONDS),
+            Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
+        ]
+        self.runner = Runner(steps, clock)
         self.app = self._app(new_request_id)
 
     def _touch_keys(self) -> bool:
@@ -173,7 +180,11 @@ def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Se
     assert settings.admin_token is not None
     setup_logging(settings.log_level, settings.log_format, secrets=[settings.admin_token])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of its own start and stop; we do
-    with Tollkeeper(str(settings.database_path), event_max_age_days=settings.event_max_age_days) as toll:
+    with Tollkeeper(
+        str(settings.database_path),
+        event_max_age_days=settings.event_max_age_days,
+        retention_days=settings.retention_days,
+    ) as toll:
         if settings.catalog_path.exists():
             applied = toll.catalog.apply(settings.catalog_path.read_text())
             if applied.changed:

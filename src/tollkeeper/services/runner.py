@@ -11,18 +11,30 @@ from tollkeeper.services.clock import Clock
 logger = logging.getLogger("tollkeeper.runner")
 
 LONGEST_BACKOFF = 300.0
+FIRST_SECONDS = 60.0
 STOP_SECONDS = 1.0
 
 
 class Step:
-    """`run_once()` works for a fraction of a second at most; true: come back at once, false: in `every` seconds."""
+    """`run_once()` works for a fraction of a second at most; true: come back in `again_after` seconds, false: in `every`."""
 
-    __slots__ = ("due", "every", "failures", "failures_in_a_row", "name", "run_once", "runs", "succeeded_at")
+    __slots__ = (
+        "again_after",
+        "due",
+        "every",
+        "failures",
+        "failures_in_a_row",
+        "name",
+        "run_once",
+        "runs",
+        "succeeded_at",
+    )
 
-    def __init__(self, name: str, run_once: Callable[[], bool], every: float) -> None:
+    def __init__(self, name: str, run_once: Callable[[], bool], every: float, again_after: float = 0.0) -> None:
         self.name = name
         self.run_once = run_once
         self.every = every
+        self.again_after = again_after
         self.due = 0.0
         self.runs = 0
         self.failures = 0
@@ -44,10 +56,10 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Drive the steps on a thread of this process until `stop`; each is first due after its interval."""
+        """Drive the steps on a thread of this process until `stop`; each is first due after its interval, or a minute."""
         now = self._now()
         for step in self.steps:
-            step.due = now + self._jittered(step.every)
+            step.due = now + self._jittered(min(step.every, FIRST_SECONDS))
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
@@ -85,7 +97,7 @@ class Runner:
             return
         step.failures_in_a_row = 0
         step.succeeded_at = self._clock.now_us()
-        step.due = self._now() + (0.0 if again else self._jittered(step.every))
+        step.due = self._now() + (step.again_after if again else self._jittered(step.every))
 
     def _now(self) -> float:
         return self._clock.steady_ns() / 1e9

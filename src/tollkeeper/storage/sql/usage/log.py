@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -26,6 +27,12 @@ ON CONFLICT DO UPDATE SET events = events + excluded.events, last_seq = excluded
 DAY_US = 86_400_000_000
 
 NamesCache = dict[str, int]
+
+
+def timed_key(id: bytes, source: int, flags: int) -> bytes:
+    """The key in `timed_ids` of an id that carries its time."""
+    suffix = source << 4 | flags
+    return id + suffix.to_bytes((suffix.bit_length() + 7) // 8 or 1, "big")
 
 
 class UsageLog:
@@ -104,6 +111,17 @@ class UsageLog:
         self.last_seq = last_seq
         self._random.committed(last_seq)
         return answers
+
+    @contextmanager
+    def transaction(self) -> Iterator[RandomIds]:
+        """Other work on the log's tables, all of it or none. Gives the index of random ids, which is part of it."""
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield self._random
+            self._execute("COMMIT")
+        except BaseException:
+            self._forget()
+            raise
 
     def _forget(self) -> None:
         for cache in self._names.values():
@@ -208,11 +226,9 @@ class UsageLog:
         return self._dedupe_each(rows, last_seq)
 
     def _timed_key(self, row: LogRow, sources: NamesCache) -> bytes:
-        source_number = sources.get(row[1]) or self._number("s", row[1])
-        suffix = source_number << 4 | row[0]
         id = row[2]
         assert isinstance(id, bytes)
-        return id + suffix.to_bytes((suffix.bit_length() + 7) // 8 or 1, "big")
+        return timed_key(id, sources.get(row[1]) or self._number("s", row[1]), row[0])
 
     def _dedupe_each(self, rows: Sequence[LogRow], last_seq: int) -> tuple[list[Outcome], list[LogRow]]:
         outcomes: list[Outcome] = []

@@ -133,6 +133,10 @@ class RandomIds:
         )
         self._read_runs()
 
+    def remove(self) -> bool:
+        """Removes a piece of what was dropped, inside the open transaction: whether more is due. `step` does so only as ids are added."""
+        return self._remove_piece() > 0
+
     # ---- memory
 
     def _settle(self, last_seq: int) -> None:

@@ -179,6 +179,8 @@ class UsageWriter:
 
     def call(self, function: Callable[[UsageLog], Any]) -> Any:
         """Run `function(log)` on the writer thread, outside any transaction, and return what it returns."""
+        if self._closing:
+            raise StorageUnavailable("Tollkeeper is shutting down.")
         call = Call(function)
         self._queue.put(call)
         return call.wait()
