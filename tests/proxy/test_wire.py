@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from .conftest import Stage
@@ -74,6 +76,25 @@ async def test_a_body_that_turns_out_malformed_is_refused_once_and_not_counted(s
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 2  # the status line, and the detail that names the protocol
     assert stage.used() == "0"
+
+
+async def test_a_large_body_that_comes_with_its_head_is_no_large_head(stage: Stage) -> None:
+    request = f"POST / HTTP/1.1\r\nHost: x\r\nX-API-Key: {stage.key}\r\nContent-Length: 100000\r\n\r\n" + "x" * 100_000
+    last = f"GET /last HTTP/1.1\r\nHost: x\r\nX-API-Key: {stage.key}\r\nConnection: close\r\n\r\n"
+    answer = await stage.wire((request * 3 + last).encode())
+    assert answer.count(b"HTTP/1.1 200 ") == 4
+
+
+async def test_a_head_that_comes_in_pieces_is_bounded_as_a_whole(stage: Stage) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n")
+    answer = asyncio.create_task(reader.readline())
+    async with asyncio.timeout(10):
+        while not answer.done():
+            writer.write(b"X-A: " + b"a" * 1000 + b"\r\n")
+            await asyncio.sleep(0)
+        assert (await answer).startswith(b"HTTP/1.1 431 ")
+    writer.close()
 
 
 async def test_requests_on_one_connection_are_answered_in_order(stage: Stage) -> None:

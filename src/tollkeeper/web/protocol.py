@@ -31,6 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self._in_head = True
+        self._head_ended = False
         self._head_bytes = 0
         self._chunk = 0
         self._refused = False
@@ -38,16 +39,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        began_in_head = self._in_head
+        only_head = self._in_head
+        self._head_ended = False
         self._chunk = len(data)
         super().data_received(data)
-        if self._in_head and began_in_head and not self._refused:
+        if only_head and not self._head_ended and not self._refused:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEADER_BYTES:
                 self._refuse_head()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._head_ended = True
         came = self._head_bytes + self._chunk
         self._head_bytes = 0
         if came > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
