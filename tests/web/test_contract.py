@@ -49,7 +49,7 @@ def toll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     spine.customer("pro", id=CUSTOMER, email="ada@example.com")
     spine.key(CUSTOMER)
     environ = {"TOLLKEEPER_ADMIN_TOKEN": ADMIN_TOKEN, "TOLLKEEPER_PUBLIC_URL": "https://toll.example"}
-    [(surface.app, _, _)] = Server(spine.app, Settings.load(environ, folder)).listeners
+    surface.app = Server(spine.app, Settings.load(environ, folder)).app
     yield
     spine.app.close()
 
