@@ -10,7 +10,7 @@ from pathlib import Path
 from tollkeeper import __version__
 from tollkeeper.core.errors import StorageMismatch
 from tollkeeper.core.periods import period_at
-from tollkeeper.core.refold import DataInvalid
+from tollkeeper.core.refold import MOVED, DataInvalid
 from tollkeeper.services.backup import Backups
 from tollkeeper.services.verify import Periods, Verification, verify
 from tollkeeper.storage.sql.backup import SqlitePair, digest_of, pair_in, sync
@@ -58,15 +58,17 @@ def backups(url: str, progress: Progress = _quiet) -> Backups:
 def _periods(files: DatabaseFiles) -> Iterator[Periods]:
     """The customers' calendars, each read once, from the main file."""
     database = open_database(str(files.main), read_only=True)
-    known: dict[tuple[str, str], tuple[int, str] | None] = {}
+    known: dict[tuple[str, str], tuple[int, str] | tuple[()] | None] = {}
 
     def period(environment: str, customer: str, at: int) -> tuple[int, int] | None:
         where = (environment, customer)
         if where not in known:
             grant = database.grants.by_customer(environment, customer)  # type: ignore[arg-type]
-            known[where] = None if grant is None else grant.calendar
+            known[where] = None if grant is None else () if grant.moved else grant.calendar
         calendar = known[where]
-        return None if calendar is None else period_at(*calendar, at)
+        if calendar is None:
+            return None
+        return period_at(*calendar, at) if calendar else MOVED
 
     try:
         yield period

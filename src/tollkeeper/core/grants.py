@@ -30,6 +30,11 @@ class CustomerGrant:
             return self.customer.created_at, self.customer.zone
         return self.subscription.anchor, self.subscription.zone
 
+    @property
+    def moved(self) -> bool:
+        """Whether earlier usage may have been counted in other periods than `calendar` has: nothing was bought at first."""
+        return self.subscription is None or self.subscription.anchor != self.customer.created_at
+
 
 @dataclass(frozen=True, slots=True)
 class KeyGrant:

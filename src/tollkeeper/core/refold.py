@@ -57,10 +57,14 @@ class DataInvalid(Exception):
     """An event of the log cannot be folded; the message names its sequence number."""
 
 
+MOVED = (-(1 << 62), 1 << 62)
+"""The period of a customer whose calendar was another one when some of the log was folded."""
+
+
 class Refold:
     """Folds events in any order. `take` gives what was folded since the last call, so that memory stays bounded.
 
-    Events of customers nobody knows any more are not cut at periods; `uncut` holds their (environment, customer).
+    Events of customers nobody knows any more (`unknown`), or whose periods moved, are not cut at periods; `uncut` holds both.
     """
 
     def __init__(self, meters: MeterHistory, type_name: Callable[[int], str], period: Period) -> None:
@@ -73,6 +77,7 @@ class Refold:
         self._rollups: dict[Key, list[int]] = {}
         self._unmatched: dict[tuple[int, int, int, int], list[int]] = {}
         self.uncut: set[tuple[int, int]] = set()
+        self.unknown: set[tuple[int, int]] = set()
         self.events = 0
 
     @property
@@ -129,6 +134,8 @@ class Refold:
         """In seconds; boundaries are whole seconds."""
         found = self._period(environment, customer, at)
         if found is None:
+            self.unknown.add((environment, customer))
+        if found is None or found == MOVED:
             self.uncut.add((environment, customer))
             seconds = (-(1 << 62), 1 << 62)
         else:

@@ -28,7 +28,9 @@ IN_MEMORY = 100_000
 SHOWN = 20
 
 Periods = Callable[[str, str, int], "tuple[int, int] | None"]
-"""(environment, customer, instant µs) → that customer's period [start, end) in µs; None: there is no such customer."""
+"""(environment, customer, instant µs) → that customer's period [start, end) in µs; None: there is no such customer.
+
+MOVED for a customer who bought later than it was made: what was recorded before is cut by another calendar."""
 
 
 class Scan(Protocol):
@@ -115,7 +117,7 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
         count += 1
         if len(shown) < SHOWN:
             shown.append(text)
-    unknown = len({customer for _, customer in refold.uncut})
+    unknown = len({customer for _, customer in refold.unknown})
     before = int(info.get("compacted_before_seq", "0"))
     return Verification(refold.events, stored.count, last_seq, count, tuple(shown), unknown, before, compacted_until)
 
