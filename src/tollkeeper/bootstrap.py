@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -167,3 +168,49 @@ def openapi() -> dict[str, Any]:
     from tollkeeper.web.openapi import create_openapi
 
     return create_openapi()
+
+
+def demo(environ: Mapping[str, str], folder: Path, address: str) -> None:
+    """Run the example API behind the gate until told to stop."""
+    from tollkeeper.front import demo
+
+    demo(environ, folder, address)
+
+
+def wrap(settings: Settings, upstream: str, *, free: str, price: str, currency: str, address: str) -> None:
+    """Price an API that runs already; until told to stop."""
+    from tollkeeper.front import wrap
+
+    wrap(settings, upstream, free=free, price=price, currency=currency, address=address)
+
+
+def proxy(
+    settings: Settings,
+    upstream: str,
+    address: str,
+    *,
+    meter: str,
+    cost: str,
+    count_on: str | None,
+    free: Sequence[str],
+    prices: Sequence[str],
+    key_headers: Sequence[str],
+    key_parameters: Sequence[str],
+    trusted: int,
+    timeout: float,
+    keep_host: bool,
+) -> None:
+    """Run server and proxy until told to stop. Raises InvalidRequest for options that are off."""
+    from tollkeeper.front import proxy
+    from tollkeeper.web.proxy_options import ProxyOptions, read_places, read_rules, read_upstream
+
+    options = ProxyOptions(
+        read_upstream(upstream),
+        read_rules(meter, cost, free, prices),
+        read_places(key_headers, key_parameters),
+        cast("Any", count_on),
+        trusted,
+        timeout,
+        keep_host,
+    )
+    proxy(settings, options, address)

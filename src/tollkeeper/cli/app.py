@@ -16,17 +16,20 @@ from tollkeeper.cli import (
     catalog,
     check,
     customers,
+    demo,
     events,
     guide,
     init,
     keys,
     openapi,
+    proxy,
     restore,
     serve,
     status,
     terminal,
     usage,
     verify,
+    wrap,
 )
 from tollkeeper.cli.options import LOOK, OPERATE, SELL, START, examples
 
@@ -67,8 +70,11 @@ def _start(
             context.get_help()  # prints it
 
 
+app.command("demo", rich_help_panel=START, epilog=demo.EXAMPLES)(demo.demo)
+app.command("wrap", rich_help_panel=START, epilog=wrap.EXAMPLES)(wrap.wrap)
 app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
 app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
+app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)

@@ -1,0 +1,36 @@
+"""`tollkeeper wrap`: price an API that runs already."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tollkeeper.cli.options import examples
+from tollkeeper.cli.server import load_settings
+
+EXAMPLES = examples(
+    "tollkeeper wrap http://localhost:8000 --free 1000 --price 0.001",
+    "tollkeeper wrap http://localhost:8000 --free 0 --price 0.05 --currency eur",
+)
+
+
+def wrap(
+    upstream: Annotated[str, typer.Argument(help="Where your API answers, such as http://localhost:8000.")],
+    free: Annotated[str, typer.Option(help="Calls a month that cost nothing.")] = "1000",
+    price: Annotated[str, typer.Option(help="Price of each call beyond, in major units.")] = "0.001",
+    currency: Annotated[str, typer.Option(help="ISO 4217 code.")] = "usd",
+    listen: Annotated[str, typer.Option(help="HOST:PORT or PORT of your API behind the gate.")] = "127.0.0.1:8080",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the server; above PORT.", show_default=False)
+    ] = None,
+) -> None:
+    """Price an API that you already run.
+
+    Writes tollkeeper.toml unless there is one, makes a customer with a live and a test key, starts the gate and a proxy in front of it,
+    and prints the first call. Your API stays as it is; only successes are counted.
+    """
+    settings = load_settings({"PORT": None if port is None else str(port)})
+    from tollkeeper import bootstrap
+
+    bootstrap.wrap(settings, upstream, free=free, price=price, currency=currency, address=listen)
