@@ -52,6 +52,7 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="data-", dir=parent))
     facts = machine.facts(work)
     report.print_machine(console, facts)
+    report.warn_of_others(console, facts["busy_before"])
 
     def say(text: str) -> None:
         console.print(f"[dim]{time.time() - started:5.0f} s  {text}[/]", highlight=False)
@@ -74,6 +75,7 @@ def main() -> int:
         else:
             shutil.rmtree(work, ignore_errors=True)
     console.print("\n[bold]Targets[/bold]")
+    report.warn_of_others(console, facts["busy_before"])
     report.print_figures(console, [one for section in sections for one in section.figures if one.verdict])
     return 0
 

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ def file_system(path: Path) -> str:
     return kind
 
 
+def busy_share(seconds: float = 1.0) -> float:
+    """How busy the processors are with everything that runs now, 0 to 1. Ask before starting anything."""
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(one) for one in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]  # all, idle + waiting for a disk
+
+    (all_before, idle_before), _ = ticks(), time.sleep(seconds)
+    all_after, idle_after = ticks()
+    return round(1 - (idle_after - idle_before) / max(1, all_after - all_before), 3)
+
+
 def facts(data: Path) -> dict[str, Any]:
     """Processor, memory, system, versions, load before the run: the conditions printed with every result."""
     processor = platform.processor()
@@ -96,5 +109,6 @@ def facts(data: Path) -> dict[str, Any]:
         "redis_server": _first_line(redis_server(), "--version"),
         "wrk": _first_line("wrk", "--version"),
         "packages": {name: importlib.metadata.version(name) for name in packages},
+        "busy_before": busy_share(),
         "load_average_before": [round(one, 2) for one in os.getloadavg()],
     }

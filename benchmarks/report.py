@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+QUIET = 0.05
 RESULTS = Path(__file__).with_name("results")
 
 
@@ -137,6 +138,16 @@ def print_machine(console: Console, machine: dict[str, Any]) -> None:
         f"{machine['wrk']}, {versions}",
         highlight=False,
     )
+
+
+def warn_of_others(console: Console, busy: float) -> None:
+    """Say that figures of a machine that does other work are worth little."""
+    if busy > QUIET:
+        console.print(
+            f"[bold red]This machine is not quiet: {busy:.0%} busy before anything was started.[/] Rates, waits and verdicts below are "
+            "disturbed; processor time per answer says most. Measure again on a quiet machine.",
+            highlight=False,
+        )
 
 
 def save(sections: Sequence[Section], machine: dict[str, Any], started: float, arguments: dict[str, Any]) -> Path:
