@@ -15,8 +15,7 @@ from benchmarks.machine import SERVER_CORE
 from benchmarks.processes import Server, free_port, get
 from tollkeeper import bootstrap
 
-SERVE = "from tollkeeper.server import serve; from tollkeeper.settings import Settings; serve(Settings.load())"
-COMMAND = [sys.executable, "-c", SERVE]
+COMMAND = [sys.executable, "-m", "tollkeeper", "serve"]
 
 CATALOG = """
 currency = "usd"
