@@ -40,7 +40,8 @@ def _first_line(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return "absent"
-    return ((done.stdout or done.stderr).strip().splitlines() or ["?"])[0]
+    output = done.stdout.strip() or done.stderr.strip()  # wrk shows its version with an exit code of 1
+    return output.splitlines()[0] if output and not output.startswith("fatal") else "absent"
 
 
 def redis_server() -> str:
