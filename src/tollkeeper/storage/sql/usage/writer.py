@@ -131,6 +131,8 @@ class UsageWriter:
         self._queue: SimpleQueue[Ticket | list[Ticket] | Call | None] = SimpleQueue()
         self._turns: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
         self.wal_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._restart_at = RESTART_PAGES
         self._checkpoint_wanted = threading.Event()
         self._checkpointing = threading.Lock()
         self._closing = False
@@ -242,7 +244,7 @@ class UsageWriter:
                     waited = item is None or not _early(item)
             if tickets:
                 self._commit(tickets)
-                if self.wal_pages >= RESTART_PAGES:
+                if self.wal_pages >= self._restart_at:
                     self._finish_checkpoint()
             for call in calls:
                 call.run(self.log)
@@ -297,7 +299,7 @@ class UsageWriter:
 
     def _after_commit(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self.wal_pages = pages
-        if pages >= CHECKPOINT_PAGES:
+        if pages >= self._checkpoint_at:
             self._checkpoint_wanted.set()
         return int(apsw.SQLITE_OK)
 
@@ -310,7 +312,9 @@ class UsageWriter:
                 if self._closing:
                     return
                 with self._checkpointing:
-                    _checkpoint(db)
+                    pages, left = _checkpoint(db)
+                    # while a long read (a backup) holds pages back, not at every commit: each try sorts all that is left
+                    self._checkpoint_at = CHECKPOINT_PAGES if left <= CHECKPOINT_PAGES else pages + CHECKPOINT_PAGES
         finally:
             db.close()
 
@@ -320,14 +324,18 @@ class UsageWriter:
         The other thread copies beside the writer, which always adds more: under constant load the file would grow for ever.
         """
         with self._checkpointing:
-            _checkpoint(self.log.db)
-        self.wal_pages = 0
+            pages, left = _checkpoint(self.log.db)
+            self._checkpoint_at = CHECKPOINT_PAGES if left == 0 else pages + CHECKPOINT_PAGES
+        self._restart_at = RESTART_PAGES if left == 0 else pages + RESTART_PAGES // 4
 
 
-def _checkpoint(db: apsw.Connection, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+def _checkpoint(db: apsw.Connection, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> tuple[int, int]:
+    """Pages in the write-ahead log, and how many of them could not be copied yet."""
     try:
-        db.wal_checkpoint(mode=mode)
+        pages, copied = db.wal_checkpoint(mode=mode)
     except apsw.BusyError:
-        return
+        return 0, 0
     except apsw.Error as error:
         logger.error("usage checkpoint failed: %s", error)
+        return 0, 0
+    return max(pages, 0), max(pages - copied, 0)
