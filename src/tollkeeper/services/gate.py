@@ -207,7 +207,7 @@ class Gate:
             grant = self._grants.by_customer(environment, customer)
             if grant is None:
                 return None
-            return self.account(environment, grant)
+            account = self.account(environment, grant)
         now_ns = self._now_ns()
         if now_ns >= account.end_ns:
             self._roll(account, now_ns // 1000)
