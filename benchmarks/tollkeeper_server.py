@@ -97,7 +97,7 @@ class Tollkeeper:
             self._server = None
 
     def get(self, path: str) -> Any:
-        return json.loads(get(f"http://127.0.0.1:{self.port}{path}", self.token))
+        return json.loads(get(f"http://127.0.0.1:{self.port}{path}", self.token, timeout=600))
 
     def fill(self, plan: str, count: int) -> list[Customer]:
         """Apply the catalog, make the key the load uses, and `count` customers of a plan with a key each. Before `start`."""
