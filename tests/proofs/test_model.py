@@ -305,6 +305,13 @@ class Interleaving(RuleBasedStateMachine):
                 assert (Decimal(quota.limit), quota.kind == "hard") == quotas[meter]
                 assert Decimal(quota.used) == self.reference.used(key.environment, key.customer, meter, self.now)
 
+    @invariant()
+    def what_is_in_memory_is_what_the_rollups_say(self) -> None:
+        for (environment, customer), account in list(self.app.gate._accounts.items()):
+            stored = self.app.usage_file.reader.totals(environment, customer, account.start, account.end)
+            kept = {meter: total.used for meter, total in account.totals.items() if total.used}
+            assert kept == {meter: used for meter, used in stored.items() if used}
+
 
 Interleaving.TestCase.settings = settings(
     max_examples=400 if SOAK else 15, stateful_step_count=60 if SOAK else 30, deadline=None, phases=[Phase.generate]
