@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,45 @@ def test_events_in_the_queue_count_against_a_period_that_began_after_a_change_of
     quota = gate.judge(gate.find(key) or gate.load(key), "api_calls", 0).quota
     assert quota is not None
     assert (len(batch.rows), quota.used) == (3, "3")
+
+
+def used_of_quota(spine: Spine, key: str) -> str:
+    gate = spine.app.gate
+    quota = gate.judge(gate.find(key) or gate.load(key), "api_calls", 0).quota
+    assert quota is not None
+    return quota.used
+
+
+def test_a_period_is_half_open_in_memory_and_after_a_restart(spine: Spine) -> None:
+    """The event at the very end belongs to the next period, whoever asks."""
+    customer = spine.customer("free")
+    key = spine.key(customer)
+    account = spine.app.gate.account_of("live", customer)
+    assert account is not None
+    end = account.end
+    spine.time.now = (end - 1_000_000) * 1000
+    at_end = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=end)
+    events = [
+        UsageEvent("last", "api.call", customer=customer),
+        UsageEvent("first", "api.call", customer=customer, time=at_end),
+        UsageEvent("second", "api.call", customer=customer, time=at_end + timedelta(microseconds=1)),
+    ]
+    assert [result.status for result in spine.app.ingest.ingest_wait("live", events)] == ["accepted"] * 3
+    assert used_of_quota(spine, key) == "1"
+    spine.reopen()
+    assert used_of_quota(spine, key) == "1"
+    spine.time.now = end * 1000
+    assert used_of_quota(spine, key) == "2"
+    spine.reopen()
+    assert used_of_quota(spine, key) == "2"
+
+
+def test_test_and_live_usage_are_apart_after_a_restart(spine: Spine) -> None:
+    customer = spine.customer("free")
+    live, test = spine.key(customer), spine.key(customer, environment="test")
+    for key, calls in ((live, 1), (test, 3)):
+        for _ in range(calls):
+            assert spine.app.gate.check(key, "api_calls").code == "VALID"
+    assert (used_of_quota(spine, live), used_of_quota(spine, test)) == ("1", "3")
+    spine.reopen()
+    assert (used_of_quota(spine, live), used_of_quota(spine, test)) == ("1", "3")
