@@ -11,7 +11,7 @@ class Refused(Exception):
     """Why the text is not to be taken."""
 
 
-MAX_NUMBER = 40
+MAX_DIGITS = 40
 TEXT = ("id", "type", "source", "subject", "customer", "specversion", "datacontenttype", "dataschema")
 
 
@@ -27,12 +27,16 @@ def read(body: bytes) -> Any:
         return dict(found)
 
     def number(text: str) -> Any:
-        if len(text) > MAX_NUMBER:
-            raise Refused("number")
         try:
-            return int(text) if text.lstrip("-").isdigit() else Decimal(text)
+            value = Decimal(text)
         except InvalidOperation:
             raise Refused("exponent") from None
+        _, digits, exponent = value.as_tuple()
+        assert isinstance(exponent, int)
+        written_out = len(digits) + exponent if exponent >= 0 else max(len(digits), -exponent)
+        if written_out > MAX_DIGITS:
+            raise Refused("number")
+        return int(text) if text.lstrip("-").isdigit() else value
 
     def constant(text: str) -> Any:
         raise Refused(text)

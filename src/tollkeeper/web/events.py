@@ -15,10 +15,9 @@ import msgspec
 from tollkeeper.core.errors import InvalidRequest, TooLarge
 from tollkeeper.core.events import Event
 from tollkeeper.services.ingest import Result
-from tollkeeper.web.unique import count_pairs, decimal_of, has_only, require_strict
+from tollkeeper.web.json import UNDECODED, count_keys, exact_number, inspect, refusal, surely_strict
 
 MAX_EVENTS = 10_000
-MAX_DEPTH = 32
 
 ATTRIBUTES = (
     "id",
@@ -53,11 +52,11 @@ class CloudEventBody(EventBody, forbid_unknown_fields=False):
     """CloudEvents 1.0 allows extension attributes; those Tollkeeper does not know are not kept."""
 
 
-_many = msgspec.json.Decoder(list[EventBody], float_hook=decimal_of)
-_one = msgspec.json.Decoder(EventBody, float_hook=decimal_of)
-_cloud = msgspec.json.Decoder(CloudEventBody, float_hook=decimal_of)
+_many = msgspec.json.Decoder(list[EventBody], float_hook=exact_number)
+_one = msgspec.json.Decoder(EventBody, float_hook=exact_number)
+_cloud = msgspec.json.Decoder(CloudEventBody, float_hook=exact_number)
 _each = msgspec.json.Decoder(list[msgspec.Raw])
-_any = msgspec.json.Decoder(float_hook=decimal_of)
+_any = msgspec.json.Decoder(float_hook=exact_number)
 
 
 def decode_events(body: bytes, content_type: str = "application/json") -> Sequence[Event | Result]:
@@ -69,17 +68,21 @@ def decode_events(body: bytes, content_type: str = "application/json") -> Sequen
         )
     if body[:1] == b"[" or body.lstrip()[:1] == b"[":
         return _decode_many(body)
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except UNDECODED as error:  # it is no event, so the whole request is refused
+        raise refusal(body, error) from None
     return [_decode_one(0, body)]
 
 
 def _decode_many(body: bytes) -> Sequence[Event | Result]:
     try:
         events = _many.decode(body)
-    except (msgspec.MsgspecError, InvalidRequest, ValueError, RecursionError):
+    except UNDECODED:
         return _decode_each(body)
     if len(events) > MAX_EVENTS:
         raise TooLarge(f"{len(events)} events; at most {MAX_EVENTS} in one request. Send several requests.")
-    if not has_only(body, sum(map(_pairs, events))):
+    if not surely_strict(body, sum(map(_keys, events))):
         return _decode_each(body)
     return events
 
@@ -87,8 +90,8 @@ def _decode_many(body: bytes) -> Sequence[Event | Result]:
 def _decode_each(body: bytes) -> Sequence[Event | Result]:
     try:
         raws = _each.decode(body)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.") from None
+    except UNDECODED as error:
+        raise refusal(body, error) from None
     if len(raws) > MAX_EVENTS:
         raise TooLarge(f"{len(raws)} events; at most {MAX_EVENTS} in one request. Send several requests.")
     return [_decode_one(index, bytes(raw)) for index, raw in enumerate(raws)]
@@ -96,20 +99,17 @@ def _decode_each(body: bytes) -> Sequence[Event | Result]:
 
 def _decode_one(index: int, body: bytes) -> Event | Result:
     try:
-        require_strict(body, MAX_DEPTH)
-        try:
-            event = _one.decode(body)
-        except msgspec.ValidationError:
-            found = _any.decode(body)
-            if not (isinstance(found, dict) and "specversion" in found):
-                raise
-            event = _cloud.decode(body)
+        value = inspect(body)
     except InvalidRequest as error:
-        return Result(index, _id_of(body), "rejected", error.code, error.detail)
-    except msgspec.ValidationError as error:
-        return Result(index, _id_of(body), "rejected", "invalid_event", _plain(error))
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return Result(index, None, "rejected", "invalid_json", f"Not JSON: {error}.")
+        return Result(index, _id_of(body), "rejected", "invalid_json", error.detail)
+    cloud = isinstance(value, dict) and "specversion" in value
+    try:
+        event = (_cloud if cloud else _one).decode(body)
+    except UNDECODED as error:
+        detail = refusal(body, error).detail
+        if "no such field" in detail:
+            detail += f" Known are {', '.join(ATTRIBUTES)}."
+        return Result(index, _id_of(body), "rejected", "invalid_event", detail)
     if event.specversion not in (None, "1.0"):
         return Result(
             index,
@@ -121,42 +121,34 @@ def _decode_one(index: int, body: bytes) -> Event | Result:
     return event
 
 
-def _pairs(event: EventBody) -> int:
-    """How many `"key":` an event's text has, if it holds no key twice and no explicit default."""
-    pairs = 2
+def _keys(event: EventBody) -> int:
+    """How many keys an event's text has, if it has none twice and no explicit default."""
+    keys = 2
     if event.source != "default":
-        pairs += 1
+        keys += 1
     if event.subject is not None:
-        pairs += 1
+        keys += 1
     if event.customer is not None:
-        pairs += 1
+        keys += 1
     if event.time is not None:
-        pairs += 1
+        keys += 1
     if event.data is not None:
-        pairs += 1 + count_pairs(event.data, MAX_DEPTH - 1)
+        keys += 1 + count_keys(event.data, 2)
     if event.specversion is not None:
         if event.specversion != "1.0":
             return 0  # looked at alone
-        pairs += 1
+        keys += 1
     if event.datacontenttype is not None:
-        pairs += 1
+        keys += 1
     if event.dataschema is not None:
-        pairs += 1
-    return pairs
+        keys += 1
+    return keys
 
 
 def _id_of(body: bytes) -> str | None:
     try:
         found = _any.decode(body)
-    except (msgspec.MsgspecError, InvalidRequest, ValueError, RecursionError):
+    except UNDECODED:
         return None
     id = found.get("id") if isinstance(found, dict) else None
     return id[:256] if isinstance(id, str) else None
-
-
-def _plain(error: msgspec.ValidationError) -> str:
-    """msgspec says "Expected `str`, got `int` - at `$.id`": say it in our words."""
-    text = str(error)
-    if "unknown field" in text:
-        return f"{text}; known are {', '.join(ATTRIBUTES)}."
-    return f"{text}."

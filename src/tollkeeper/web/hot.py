@@ -20,7 +20,7 @@ from tollkeeper.services.ingest import Ingest, Result
 from tollkeeper.web.auth import ADMIN, Authenticator, Caller
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.events import decode_events
-from tollkeeper.web.unique import LONG_BITS, require_strict
+from tollkeeper.web.json import LONG_BITS, UNDECODED, inspect, refusal
 
 Scope = dict[str, Any]
 Finished = Callable[[Any, int, float], None]
@@ -174,17 +174,15 @@ def decode_check(body: bytes) -> CheckRequest:
     """Raises InvalidRequest, naming the field."""
     try:
         request = _check.decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"{error}. Known fields: {', '.join(CheckRequest.__struct_fields__)}.") from None
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The body is not JSON: {error}.") from None
+    except UNDECODED as error:
+        raise refusal(body, error) from None
     # a known field twice is the one fault the decoder lets pass, beside a long number; without escapes it shows in the text
     if (
         b"\\" in body
         or any(body.count(name) > 1 for name in FIELD_NAMES)
         or (type(request.cost) is int and request.cost.bit_length() > LONG_BITS)
     ):
-        require_strict(body, 4)
+        inspect(body)
     if request.reserve:
         raise InvalidRequest("reserve is not offered by this version; leave it out.")
     if request.id is not None and not 0 < len(request.id) <= 256:

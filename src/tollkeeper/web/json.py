@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 40
+LONG_BITS: Final = 132  # a whole number that may have more digits than that
 
 _SPACES_AND_DIGITS: Final = bytes(
     ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") if byte in b"\t\n\r" else byte for byte in range(256)
@@ -30,29 +31,32 @@ _TOO_LONG: Final = f"a number has more than {MAX_DIGITS} digits"
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS + 1)
 
 
-class _Suspect(Exception):
-    """The value looks wrong; the exact reading decides."""
+TOO_DEEP: Final = -(1 << 40)
 
 
 def count_keys(value: Any, depth: int = 1) -> int:
-    """Keys in all objects of a decoded value. `depth` is that of `value` itself; deeper than MAX_DEPTH raises."""
+    """Keys in all objects of a decoded value; below any count when it is nested deeper than MAX_DEPTH. `depth`: where it stands."""
     if type(value) is dict:
-        if depth > MAX_DEPTH:
-            raise _Suspect
         total = len(value)
-        for item in value.values():
-            if type(item) is dict or type(item) is list:
-                total += count_keys(item, depth + 1)
-        return total
-    if type(value) is list:
-        if depth > MAX_DEPTH:
-            raise _Suspect
-        total = 0
-        for item in value:
-            if type(item) is dict or type(item) is list:
-                total += count_keys(item, depth + 1)
-        return total
-    return 0
+        items: Iterable[Any] = value.values()
+    elif type(value) is list:
+        total, items = 0, value
+    else:
+        return 0
+    if depth > MAX_DEPTH:
+        return TOO_DEEP
+    for item in items:
+        if type(item) is dict or type(item) is list:
+            total += count_keys(item, depth + 1)
+    return total
+
+
+def surely_strict(raw: bytes, keys: int) -> bool:
+    """True: the text, which was decoded and has `keys` keys, holds nothing that `inspect` refuses. False: look closer."""
+    if raw.count(b'":') != keys:
+        return False
+    plain = raw.translate(_SPACES_AND_DIGITS)
+    return b" :" not in plain and _LONG_NUMBER not in plain and not (b"\\" in raw and b"\\u0000" in raw)
 
 
 def exact_number(text: str) -> Decimal:
@@ -82,34 +86,33 @@ class StrictDecoder(Generic[T]):
         """Raises InvalidRequest naming the fault and its place."""
         try:
             value = self._decode(raw)
-            plain = raw.translate(_SPACES_AND_DIGITS)
-            if (
-                raw.count(b'":') == self._keys(value)
-                and b" :" not in plain
-                and _LONG_NUMBER not in plain
-                and not (b"\\" in raw and b"\\u0000" in raw)
-            ):
-                return value
-        except (ValueError, RecursionError, _Suspect) as error:  # msgspec's errors are ValueErrors
+        except UNDECODED as error:
+            raise refusal(raw, error) from None
+        if not surely_strict(raw, self._keys(value)):
             inspect(raw)
-            _refuse(error)
-        inspect(raw)
         return value
 
+
+UNDECODED: Final = (ValueError, RecursionError)
+"""What a msgspec decoder with `exact_number` raises. Its own errors are ValueErrors."""
 
 _OF_FIELD: Final = re.compile(r"Object (contains unknown field|missing required field) `([^`]*)`")
 
 
-def _refuse(error: Exception) -> NoReturn:
-    """An error of the typed decoder in words of ours. It says: Expected `int`, got `str` - at `$.data[0].cost`"""
+def refusal(raw: bytes, error: Exception) -> InvalidRequest:
+    """Why a typed decoder did not take the text, by its place. msgspec says: Expected `int`, got `str` - at `$.data[0].cost`"""
+    try:
+        inspect(raw)
+    except InvalidRequest as found:
+        return found
     message, _, place = str(error).partition(" - at `$")
     field = place.rstrip("`").removeprefix(".")
-    if found := _OF_FIELD.match(message):
-        field = f"{field}.{_shown(found[2])}" if field else _shown(found[2])
-        message = "there is no such field" if found[1].startswith("contains") else "this field is missing"
+    if found_field := _OF_FIELD.match(message):
+        field = f"{field}.{_shown(found_field[2])}" if field else _shown(found_field[2])
+        message = "there is no such field" if found_field[1].startswith("contains") else "this field is missing"
     else:
         message = message[:1].lower() + message[1:].replace("`", "")
-    raise InvalidRequest(f"{_at(field)}{message}.", field=field or None) from None
+    return InvalidRequest(f"{_at(field)}{message}.", field=field or None)
 
 
 class _Fault:

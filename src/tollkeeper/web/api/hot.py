@@ -49,7 +49,6 @@ class LimitState(Shown):
     limit: int = Field(examples=[10])
     remaining: int = Field(examples=[9])
     reset_seconds: int = Field(description="Until it is full again.", examples=[1])
-    window_seconds: int = Field(examples=[1])
 
 
 class QuotaNow(Shown):
