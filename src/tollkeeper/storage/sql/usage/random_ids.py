@@ -105,7 +105,9 @@ class RandomIds:
         if self._flushed:
             self._frozen = {}
             self._flushed = False
-        self._credit += self._pace() * (len(self._fresh) - self._kept)
+        added = len(self._fresh) - self._kept
+        if added:
+            self._credit += self._pace() * added
         self._settle(last_seq)
 
     def rolled_back(self) -> None:
