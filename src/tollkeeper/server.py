@@ -186,7 +186,7 @@ def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Se
         retention_days=settings.retention_days,
     ) as toll:
         if settings.catalog_path.exists():
-            applied = toll.catalog.apply(settings.catalog_path.read_text())
+            applied = toll.catalog.apply_file(settings.catalog_path)
             if applied.changed:
                 say(f"Catalog {settings.catalog} applied as version {applied.version.version}.")
         if made:
