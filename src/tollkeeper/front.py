@@ -15,6 +15,7 @@ from tollkeeper import demo_api
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.catalog import example_catalog
 from tollkeeper.core.errors import InvalidRequest, NotFound
+from tollkeeper.integrations.access import Access
 from tollkeeper.server import Server, on_a_loop, opened, tell
 from tollkeeper.settings import Settings
 from tollkeeper.web.listen import Listener, bind, parse_address
@@ -53,7 +54,8 @@ def run(
     proxy = Proxy(server.toll.gate, options, server.problems, server.settings.public_url.rstrip("/"))
     server.proxy_counts = lambda: proxy.counts.calls
     main = server.listener()
-    front = Listener(proxy, bind(host, port, "--listen"), plain=True)
+    seen = Access(proxy, server.requests, server.settings.log_requests, route="proxy")
+    front = Listener(seen, bind(host, port, "--listen"), plain=True)
     running = Running(main.url, front.url)
 
     async def answer() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -92,13 +91,15 @@ class Server:
             await app(scope, receive, send)
 
         return HotEndpoints(
-            Access(cold, self.requests),  # type: ignore[arg-type]
+            Access(cold, self.requests, settings.log_requests),  # type: ignore[arg-type]
             toll.gate,
             toll.ingest,
             self.authenticator,
             self.problems,
             docs=settings.public_url.rstrip("/"),
-            finished={route: hot(self.requests, "POST", route) for route in ("/v1/check", "/v1/events")},
+            finished={
+                route: hot(self.requests, "POST", route, settings.log_requests) for route in ("/v1/check", "/v1/events")
+            },
         )
 
     def _sources(self) -> Sources:
@@ -159,14 +160,7 @@ class Server:
 
 
 def on_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where there is one.
-
-    The cycle collector looks less often: a batch of a thousand events makes thousands of objects that all die with their answer, and
-    at the default threshold each batch is walked several times (a third of the cost of an event). What was made at the start stays.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)
+    """Run on uvloop where there is one."""
     try:
         import uvloop
     except ImportError:
@@ -194,7 +188,7 @@ def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Se
         retention_days=settings.retention_days,
     ) as toll:
         if settings.catalog_path.exists():
-            applied = toll.catalog.apply_file(settings.catalog_path)
+            applied = toll.catalog.apply(settings.catalog_path.read_text())
             if applied.changed:
                 say(f"Catalog {settings.catalog} applied as version {applied.version.version}.")
         if made:

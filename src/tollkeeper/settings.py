@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from tollkeeper.core.errors import SettingsInvalid
@@ -149,6 +149,14 @@ SETTINGS = (
         "Shape of the log. `auto` is `pretty` on a terminal and `json` elsewhere.",
     ),
     Setting(
+        "TOLLKEEPER_LOG_REQUESTS",
+        "log_requests",
+        _choice("all", "some", "none"),
+        "some",
+        "Which requests leave a line in the log. `some`: all, but of `/v1/check` and `/v1/events` only failures of the server (5xx) "
+        "and those over a second; `/metrics` counts every one.",
+    ),
+    Setting(
         "TOLLKEEPER_EVENT_MAX_AGE_DAYS",
         "event_max_age_days",
         _whole(1, 3650),
@@ -199,6 +207,7 @@ class Settings:
     public_url: str
     log_level: str
     log_format: str
+    log_requests: Literal["all", "some", "none"]
     event_max_age_days: int
     retention_days: int
     otlp_endpoint: str | None

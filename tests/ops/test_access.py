@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.stats import RequestStats
 from tollkeeper.integrations import access
-from tollkeeper.integrations.access import WHO, Access, hot
+from tollkeeper.integrations.access import Access, hot
 
 
 def scope(path: str = "/v1/keys/key_1", method: str = "GET") -> dict[str, Any]:
@@ -24,7 +25,7 @@ def scope(path: str = "/v1/keys/key_1", method: str = "GET") -> dict[str, Any]:
 
 def answering(status: int) -> Any:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope[WHO] = SimpleNamespace(customer="cus_1", key_id="key_9")
+        scope[SCOPE_CALLER] = SimpleNamespace(customer="cus_1", key_id="key_9")
         headers = [(b"x-request-id", b"req_1")]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"secret body"})
@@ -94,6 +95,17 @@ async def test_what_is_no_http_request_passes_through() -> None:
     stats = RequestStats()
     await Access(app, stats)({"type": "lifespan"}, receive, send)
     assert (seen, counted(stats)) == (["lifespan"], [])
+
+
+async def test_all_that_a_proxy_passes_on_is_one_series_and_only_its_failures_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stats = RequestStats()
+    with caplog.at_level(logging.INFO, "tollkeeper.access"):
+        for status in (200, 404, 502):
+            await Access(answering(status), stats, route="proxy")(scope(f"/any/{status}"), receive, send)
+    assert [record.path for record in caplog.records] == ["/any/502"]  # type: ignore[attr-defined]
+    assert counted(stats) == [("GET", "proxy", "2xx", 1), ("GET", "proxy", "4xx", 1), ("GET", "proxy", "5xx", 1)]
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,15 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tollkeeper.core.context import TRACE_ID
 from tollkeeper.integrations import otel
 from tollkeeper.integrations.otel import Tracing
 
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class Collector:
-    """An OTLP/HTTP receiver on loopback. Clear `answers` to keep callers waiting."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, dict[str, str], ExportTraceServiceRequest]] = []
-        self.answers = threading.Event()
-        self.answers.set()
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                collector.answers.wait(30)
-                decoded = ExportTraceServiceRequest.FromString(body)
-                collector.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, decoded))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def spans(self) -> list[Any]:
-        return [
-            span
-            for _, _, request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    collector = Collector()
-    thread = threading.Thread(target=collector.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield collector
-    collector.answers.set()
-    collector.server.shutdown()
-    thread.join()
-    collector.server.server_close()
+from .collector import PARENT, Collector
 
 
 def scope(**changes: Any) -> dict[str, Any]:

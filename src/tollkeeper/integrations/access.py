@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, Final, Literal
 
-from tollkeeper.core.context import REQUEST_ID
+from tollkeeper.core.context import REQUEST_ID, SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.stats import RequestStats
 
 Scope = MutableMapping[str, Any]
@@ -22,9 +22,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Which = Literal["all", "some", "none"]
 """Which requests get a line. `some`: all, but of the hot endpoints only failures of ours (5xx) and those over SLOW seconds."""
 
-WHO: Final = "tollkeeper.caller"
-"""The key in an ASGI scope under which whoever authenticates leaves an object with `customer` and `key_id`."""
-
 SLOW: Final = 1.0
 LONGEST_PATH: Final = 300
 
@@ -32,12 +29,14 @@ logger = logging.getLogger("tollkeeper.access")
 
 
 class Access:
-    """Outermost layer of everything off the hot path."""
+    """Outermost layer of what is off the hot path. `route`: one name for all of `app`, then told of as hot endpoints are."""
 
-    def __init__(self, app: App, stats: RequestStats, which: Which = "some") -> None:
+    def __init__(self, app: App, stats: RequestStats, which: Which = "some", *, route: str | None = None) -> None:
         self._app = app
         self._stats = stats
-        self._which = which
+        self._all = which == "all" or (which == "some" and route is None)
+        self._some = which != "none"
+        self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,9 +57,9 @@ class Access:
             await self._app(scope, receive, watched)
         finally:
             seconds = perf_counter() - started
-            route = getattr(scope.get("route"), "path", None) or "unmatched"
+            route = self._route or getattr(scope.get("route"), "path", None) or "unmatched"
             self._stats.route(scope["method"], route).observe(status, seconds)
-            if self._which != "none":
+            if self._all or (self._some and (status >= 500 or seconds > SLOW)):
                 log_request(scope, status, seconds, request_id)
 
 
@@ -82,10 +81,10 @@ def hot(stats: RequestStats, method: str, route: str, which: Which = "some") -> 
 
 
 def log_request(scope: Scope, status: int, seconds: float, request_id: str | None) -> None:
-    who = scope.get(WHO)
+    who = scope.get(SCOPE_CALLER)
     method, path = scope["method"][:20], scope["path"][:LONGEST_PATH]
     extra: dict[str, Any] = {"method": method, "path": path, "status": status, "ms": round(seconds * 1000, 3)}
-    request_id = request_id or scope.get("tollkeeper.request_id") or REQUEST_ID.get()
+    request_id = request_id or scope.get(SCOPE_REQUEST_ID) or REQUEST_ID.get()
     if request_id is not None:
         extra["request_id"] = request_id
     for name in ("customer", "key_id"):

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, NotRequired, TypedDict
 import msgspec
 
 from tollkeeper.core.catalog_faults import Fault
+from tollkeeper.core.context import SCOPE_REQUEST_ID
 from tollkeeper.core.errors import CatalogInvalid, TollkeeperError
 from tollkeeper.core.gate import STATUS, TITLE
 
@@ -172,7 +173,6 @@ class FieldError(TypedDict):
 
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
-REQUEST_ID: Final = "tollkeeper.request_id"
 """The key in an ASGI scope under which the request's id stands, once it has one."""
 
 _encode = msgspec.json.Encoder().encode
@@ -187,11 +187,11 @@ class Problems:
 
     def request_id(self, scope: MutableMapping[str, Any]) -> str:
         """The caller's `X-Request-Id` when it is 8 to 64 of A-Z a-z 0-9 _ -, else a new one; the same for all of a request."""
-        known: str | None = scope.get(REQUEST_ID)
+        known: str | None = scope.get(SCOPE_REQUEST_ID)
         if known is None:
             sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
             known = sent.decode() if _REQUEST_ID.fullmatch(sent) else self._new_request_id()
-            scope[REQUEST_ID] = known
+            scope[SCOPE_REQUEST_ID] = known
         return known
 
     def answer(

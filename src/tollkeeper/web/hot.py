@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, TollkeeperError, TooLarge
 from tollkeeper.core.keys import looks_like_key
@@ -140,6 +141,8 @@ class HotEndpoints:
             snapshot = None  # a test token does not see live keys, nor the other way round
         cost = request.cost
         decision = gate.judge(snapshot, request.meter, 1 if cost == "1" else cost, request.scope, request.ip)
+        scope[SCOPE_CALLER] = decision.who
+        scope[SCOPE_REQUEST_ID] = decision.request_id
         request_id = decision.request_id.encode()
         if not decision.amount:
             return request_id, decision.to_json(self._docs)
@@ -159,7 +162,7 @@ class HotEndpoints:
 
     async def events(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/events`: an answer per event, after the commit. The answer, not the HTTP status, is the acknowledgement."""
-        caller = await self._caller(scope, "events:write")
+        scope[SCOPE_CALLER] = caller = await self._caller(scope, "events:write")
         environment = caller.environment or environment_of(scope)
         body = await read_body(scope, receive, MAX_EVENTS_BODY)
         content_type = ""

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tollkeeper.core.context import REQUEST_ID
 from tollkeeper.core.errors import (
     Forbidden,
     InvalidRequest,
@@ -53,7 +54,9 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = self.problems.request_id(scope).encode()
+        named = self.problems.request_id(scope)
+        request_id = named.encode()
+        REQUEST_ID.set(named)  # for every log line of this task and the threads it asks
         started = False
 
         async def answer(message: Message) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from starlette.types import Receive, Scope, Send
 
+from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.gate import Decision
-from tollkeeper.web.errors import REQUEST_ID, UpstreamTimeout, UpstreamUnreachable
+from tollkeeper.web.errors import UpstreamTimeout, UpstreamUnreachable
 from tollkeeper.web.proxy_head import Head, answer_head, read_head
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Call:
         rule = proxy.options.rules.find(self.scope["raw_path"])
         if rule.meter is not None:
             decision = self.decision = await proxy.judge(head, rule)
-            self.scope[REQUEST_ID] = decision.request_id
+            self.scope[SCOPE_REQUEST_ID] = decision.request_id
+            self.scope[SCOPE_CALLER] = decision.who
             if not decision.allowed:
                 await proxy.refuse(self, decision)
                 return

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.customers import CustomerService
@@ -23,7 +24,6 @@ from tollkeeper.web.auth import Authenticator, Caller
 from tollkeeper.web.errors import UnsupportedMediaType
 from tollkeeper.web.json import StrictDecoder
 
-_CALLER: Final = "tollkeeper.caller"
 _JSON: Final[StrictDecoder[Any]] = StrictDecoder()
 
 
@@ -54,7 +54,7 @@ class StrictRoute(APIRoute):
             if self.scope is not None:
                 caller = await authenticate(request)
                 caller.require(self.scope)
-                request.scope[_CALLER] = caller
+                request.scope[SCOPE_CALLER] = caller
             _check_query(request, known)
             if body is not None:
                 request = await DecodedRequest.read(request, required=body.field_info.is_required())
@@ -160,7 +160,7 @@ async def _usage(request: Request) -> Usage:
 
 
 async def _caller(request: Request) -> Caller:
-    caller: Caller = request.scope[_CALLER]
+    caller: Caller = request.scope[SCOPE_CALLER]
     return caller
 
 
