@@ -43,9 +43,9 @@ ERRORS: Final[Mapping[str, Row]] = {
     "not_supported": Row(501, "The proxy does not pass this on"),
     "unreachable": Row(502, "The other server does not answer"),
     "upstream_unreachable": Row(502, "The API behind the gate does not answer"),
+    "storage_unavailable": Row(503, "The database did not take the write"),
     "already_open": Row(503, "Another process owns the database"),
     "not_ready": Row(503, "Not ready"),
-    "storage_unavailable": Row(503, "The database did not take the write"),
     "upstream_timeout": Row(504, "The API behind the gate did not answer in time"),
     **{code: Row(STATUS[code], TITLE[code]) for code in STATUS if code != "VALID"},
 }
@@ -105,16 +105,25 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
 }
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem responses of these statuses, as the OpenAPI document has them. `x-codes` names the codes of each."""
+def documented(*problems: int | str) -> dict[int | str, dict[str, Any]]:
+    """The problem responses of an operation, as the OpenAPI document has them.
+
+    A status stands for its general code, the first in the table; a code is told beside the general one of its status.
+    `x-codes` names the codes of each status.
+    """
+    codes: dict[int, list[str]] = {}
+    for problem in problems:
+        status = ERRORS[problem].status if isinstance(problem, str) else problem
+        told = codes.setdefault(status, [next(code for code in API_CODES if ERRORS[code].status == status)])
+        if isinstance(problem, str) and problem not in told:
+            told.append(problem)
     return {
         status: {
-            "description": " or ".join(dict.fromkeys(ERRORS[code].title for code in codes)),
+            "description": " or ".join(ERRORS[code].title for code in told),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            "x-codes": codes,
+            "x-codes": told,
         }
-        for status in statuses
-        if (codes := [code for code in API_CODES if ERRORS[code].status == status])
+        for status, told in codes.items()
     }
 
 

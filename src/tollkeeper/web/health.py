@@ -53,7 +53,7 @@ async def get_livez() -> Alive:
     return Alive()
 
 
-@router.get("/readyz", summary="Ready?", responses=documented(503))
+@router.get("/readyz", summary="Ready?", responses=documented("not_ready"))
 def get_readyz(request: Request) -> Alive:
     """200 when requests may be sent here; 503 while stopping, or when storage fails."""
     services = services_of(request)

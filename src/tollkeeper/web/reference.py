@@ -282,7 +282,7 @@ def _facts(schema: Schema) -> Iterator[str]:
     if low is not None and high is not None:
         yield f"{low:,} to {high:,}"
     if "maxLength" in schema:
-        yield f"at most {schema['maxLength']} characters"
+        yield f"at most {schema['maxLength']:,} characters"
     if "maxItems" in schema:
         yield f"at most {schema['maxItems']} entries"
     if "pattern" in schema:

@@ -65,7 +65,7 @@ class CatalogShown(VersionShown):
 class ChangeShown(Shown):
     """One key that changes; `before` or `after` is empty where there is nothing."""
 
-    kind: Literal["added", "changed", "removed"]
+    kind: Literal["added", "changed", "removed"] = Field(examples=["changed"])
     key: str = Field(examples=["plans.free.quotas[api_calls].limit"])
     before: str = Field(examples=["1000"])
     after: str = Field(examples=["2000"])

@@ -211,7 +211,9 @@ def list_customers(page: Annotated[PageQuery, Query()], customers: CustomersDep)
     return Listed(data=[CustomerShown.of(record) for record in found.items], next_cursor=found.next)
 
 
-@router.post("", status_code=201, summary="Create a customer", responses=documented(409))
+@router.post(
+    "", status_code=201, summary="Create a customer", responses=documented(409, "currency_invalid", "zone_invalid")
+)
 def create_customer(sent: NewCustomer, customers: CustomersDep) -> CustomerShown:
     """A customer, a first member when `email` is given, and a subscription to `plan` in live and in test."""
     return CustomerShown.of(customers.create(sent.id, sent.name, sent.email, sent.plan, sent.currency, sent.zone))
@@ -222,7 +224,7 @@ def get_customer(customer: CustomerId, customers: CustomersDep) -> CustomerShown
     return CustomerShown.of(customers.get(customer))
 
 
-@router.patch("/{customer}", summary="Change a customer")
+@router.patch("/{customer}", summary="Change a customer", responses=documented("zone_invalid"))
 def change_customer(customer: CustomerId, sent: CustomerChange, customers: CustomersDep) -> CustomerShown:
     return CustomerShown.of(customers.change(customer, **sent.model_dump(exclude_unset=True)))
 
@@ -287,7 +289,11 @@ def remove_limit(
     customers.remove_limit(customer, environment, name)
 
 
-@router.put("/{customer}/overrides/quotas/{meter}", summary="Set a quota for one customer")
+@router.put(
+    "/{customer}/overrides/quotas/{meter}",
+    summary="Set a quota for one customer",
+    responses=documented("quantity_invalid"),
+)
 def set_quota(
     customer: CustomerId,
     meter: Annotated[str, Path(description="The meter's key.", examples=["api_calls"])],

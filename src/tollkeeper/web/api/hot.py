@@ -175,7 +175,7 @@ def hot_operations() -> tuple[dict[str, Any], dict[str, Any]]:
                 "Needs the admin token or a server key with `check`.",
                 {"application/json": {"schema": sent[Check]}},
                 shown[Decided],
-                (400, 401, 403, 404, 409, 413, 503),
+                ("quantity_invalid", 401, 403, 404, 409, 413, 503),
             )
         },
         "/v1/events": {
@@ -207,7 +207,7 @@ def _operation(
     needs: str,
     content: dict[str, Any],
     answer: Mapping[str, Any],
-    problems: tuple[int, ...],
+    problems: tuple[int | str, ...],
 ) -> dict[str, Any]:
     return {
         "tags": [tag],

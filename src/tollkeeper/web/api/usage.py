@@ -87,7 +87,7 @@ class UnmatchedList(Shown):
     data: list[UnmatchedShown]
 
 
-@router.get("/usage", summary="Look usage up", responses=documented(404))
+@router.get("/usage", summary="Look usage up", responses=documented(404, "zone_invalid"))
 def get_usage(query: Annotated[UsageQuery, Query()], usage: UsageDep, caller: CallerDep) -> UsageShown:
     """Visible as soon as an event is acknowledged. Times are widened to whole cells of 15 minutes."""
     answer = usage.query(
