@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 import tollkeeper
 from tollkeeper.web.app import create_openapi
-from tollkeeper.web.docs import GATE_CODES, error_page, error_pages, page_file
+from tollkeeper.web.docs import FILES, GATE_CODES, error_page, error_pages, page_file
 from tollkeeper.web.errors import ERRORS, EVENT_CODES
 from web.site import PUBLIC_URL
 from web.test_problems import assert_problem
@@ -164,3 +166,11 @@ async def test_the_served_document_is_the_committed_one_and_the_codes(anyone: ht
 async def test_docs_lead_to_the_reference(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.get("/docs")
     assert (answer.status_code, answer.headers["location"]) == (307, "/docs/api")
+
+
+def test_the_wheel_carries_the_pages_and_what_they_load(tmp_path: Path) -> None:
+    [wheel] = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    names = set(zipfile.ZipFile(wheel).namelist())
+    pages = {f"tollkeeper/web/error_pages/{page_file(code)}" for code in CODES}
+    assert {name for name in names if name.startswith("tollkeeper/web/error_pages/")} == pages
+    assert {f"tollkeeper/web/static/{name}" for name in FILES} <= names

@@ -36,7 +36,7 @@ def create_app(services: Services, *, public_url: str, new_request_id: Callable[
     app.state.problems = problems
     for router in ROUTERS:
         app.include_router(router)
-    app.include_router(docs_router(create_openapi(), public_url.rstrip("/")))
+    app.include_router(docs_router(create_openapi, public_url.rstrip("/")))
     return app
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -87,15 +87,21 @@ def error_index() -> str:
     return page("Errors", main, description="Every error code of the Tollkeeper API")
 
 
-def docs_router(document: Mapping[str, Any], base: str) -> APIRouter:
-    """Routes for the pages of one OpenAPI document. `base` is the address that examples call."""
+def docs_router(make_document: Callable[[], Mapping[str, Any]], base: str) -> APIRouter:
+    """Routes for the pages of one OpenAPI document, made when it is first asked for. `base` is the address that examples call."""
     router = APIRouter(route_class=StrictRoute, include_in_schema=False)
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    reference = cache(Reference(document, base).html)
+
+    @cache
+    def text() -> bytes:
+        return json.dumps(make_document(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @cache
+    def reference() -> str:
+        return Reference(make_document(), base).html()
 
     @router.get("/openapi.json")
-    async def get_openapi_json() -> Response:
-        return Response(text, media_type="application/json", headers={"access-control-allow-origin": "*"})
+    def get_openapi_json() -> Response:
+        return Response(text(), media_type="application/json", headers={"access-control-allow-origin": "*"})
 
     @router.get("/docs")
     async def get_docs() -> Response:
