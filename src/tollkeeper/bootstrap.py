@@ -177,11 +177,20 @@ def demo(environ: Mapping[str, str], folder: Path, address: str) -> None:
     demo(environ, folder, address)
 
 
-def wrap(settings: Settings, upstream: str, *, free: str, price: str, currency: str, address: str) -> None:
+def wrap(
+    settings: Settings,
+    upstream: str,
+    *,
+    free: str,
+    price: str,
+    currency: str,
+    address: str,
+    free_paths: Sequence[str] = (),
+) -> None:
     """Price an API that runs already; until told to stop."""
     from tollkeeper.front import wrap
 
-    wrap(settings, upstream, free=free, price=price, currency=currency, address=address)
+    wrap(settings, upstream, free=free, price=price, currency=currency, address=address, free_paths=free_paths)
 
 
 def proxy(

@@ -10,12 +10,16 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from tollkeeper import demo_api
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.catalog import example_catalog
-from tollkeeper.core.errors import InvalidRequest, NotFound
-from tollkeeper.integrations.access import Access
+from tollkeeper.core.customers import ENVIRONMENTS, Environment
+from tollkeeper.core.errors import InvalidRequest, NotFound, SettingsInvalid
+from tollkeeper.core.stats import METHODS, OTHER
+from tollkeeper.integrations.access import hot
 from tollkeeper.server import Server, on_a_loop, opened, tell
 from tollkeeper.settings import Settings
 from tollkeeper.web.listen import Listener, bind, parse_address
@@ -23,7 +27,7 @@ from tollkeeper.web.proxy import Proxy
 from tollkeeper.web.proxy_options import ProxyOptions, read_rules, read_upstream
 
 FIRST_CUSTOMER = "first"
-DEMO_FOLDER = "tollkeeper-demo"
+NO_CATALOG = "There is no catalog yet. Write one with `tollkeeper init`, or start with `tollkeeper wrap`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +46,70 @@ def run(
     others: Sequence[Listener] = (),
 ) -> None:
     """Answer on the server's address and, through the gate, on `address`, until told to stop. Raises InvalidRequest, AddressTaken."""
-    try:
-        host, port = parse_address(address)
-    except ValueError:
-        raise InvalidRequest(f"--listen: HOST:PORT is expected, found {address[:80]!r}.") from None
-    meters = server.toll.meters.current.by_key
-    for meter in sorted(options.meters):
-        if meter not in meters:
-            there = ", ".join(meters) or "none; apply a catalog first"
-            raise InvalidRequest(f"There is no meter {meter!r} in the catalog (there is: {there}).")
-    proxy = Proxy(server.toll.gate, options, server.problems, server.settings.public_url.rstrip("/"))
+    host, port = read_address(address)
+    require_meters(server.toll, options)
+    finished = {
+        method: hot(server.requests, method, "proxy", server.settings.log_requests) for method in (*METHODS, OTHER)
+    }
+    proxy = Proxy(
+        server.toll.gate,
+        options,
+        server.problems,
+        server.settings.public_url.rstrip("/"),
+        lambda scope, *told: finished.get(scope["method"], finished[OTHER])(scope, *told),
+    )
     server.proxy_counts = lambda: proxy.counts.calls
-    main = server.listener()
-    seen = Access(proxy, server.requests, server.settings.log_requests, route="proxy")
-    front = Listener(seen, bind(host, port, "--listen"), plain=True)
-    running = Running(main.url, front.url)
+    with contextlib.ExitStack() as stack:
+        main = server.listener()
+        stack.callback(main.socket.close)
+        front = Listener(proxy, bind(host, port, "--listen"), plain=True)
+        stack.callback(front.socket.close)
+        _require_no_loop(options.upstream, [main, front])
+        running = Running(main.url, front.url)
 
-    async def answer() -> None:
-        await proxy.start()
-        try:
-            await server.run([main, front, *others], lambda: ready(running))
-        finally:
-            await proxy.close()
+        async def answer() -> None:
+            await proxy.start()
+            try:
+                await server.run([main, front, *others], lambda: ready(running))
+            finally:
+                await proxy.close()
 
-    on_a_loop(answer())
+        on_a_loop(answer())
+
+
+def read_address(text: str) -> tuple[str, int]:
+    """Host and port of `--listen`. Raises InvalidRequest."""
+    try:
+        return parse_address(text)
+    except ValueError as fault:
+        raise InvalidRequest(f"--listen: {fault}, found {text[:80]!r}.") from None
+
+
+def require_meters(toll: Tollkeeper, options: ProxyOptions) -> None:
+    """Raises InvalidRequest for a meter that the catalog lacks: every call would fail."""
+    meters = toll.meters.current.by_key
+    if not meters:
+        raise InvalidRequest(
+            "There is no catalog yet. Write one with `tollkeeper init`, or start with `tollkeeper wrap`."
+        )
+    missing = sorted(options.meters - set(meters))
+    if missing:
+        raise InvalidRequest(f"The catalog has no meter {', '.join(missing)}; it has {', '.join(meters)}.")
+
+
+def _require_no_loop(upstream: str, listeners: Sequence[Listener]) -> None:
+    parts = urlsplit(upstream)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    for listener in listeners:
+        host, own_port = listener.socket.getsockname()[:2]
+        if port == own_port and parts.hostname in {"localhost", "127.0.0.1", "::1", host}:
+            raise InvalidRequest(f"upstream: {upstream} is Tollkeeper itself; name the address of your API.")
 
 
 def proxy(settings: Settings, options: ProxyOptions, address: str, say: Callable[[str], None] = tell) -> None:
     """`tollkeeper proxy`."""
+    if not settings.catalog_path.exists() and not settings.database_path.exists():
+        raise InvalidRequest(NO_CATALOG)
     with opened(settings, say) as server:
 
         def ready(running: Running) -> None:
@@ -98,19 +138,23 @@ def wrap(
     price: str,
     currency: str,
     address: str,
+    free_paths: Sequence[str] = (),
     say: Callable[[str], None] = tell,
 ) -> None:
     """`tollkeeper wrap`: a catalog file unless there is one, a customer with two keys, server and proxy, and the first call to copy.
 
     Goes on when the upstream does not answer, and says so: it may be started later.
     """
+    read_address(address)  # before anything is written
     upstream = read_upstream(upstream)
+    read_rules("api_calls", "1", free_paths)
+    catalog = example_catalog(free=free, price=price, currency=currency)
     path = settings.catalog_path
-    if path.exists():
-        say(f"{settings.catalog} is there already and is used as it is; --free, --price and --currency change nothing.")
-    else:
-        path.write_text(example_catalog(free=free, price=price, currency=currency))
+    if not path.exists():
+        write_catalog(path, catalog)
         say(f"{settings.catalog} written: {_terms(free, price, currency)}.")
+    elif path.read_bytes() != catalog.encode():
+        say(f"{settings.catalog} is there already and is used as it is; --free, --price and --currency change nothing.")
     with opened(settings, say) as server:
         toll = server.toll
         meter = _first_meter(toll)
@@ -134,7 +178,15 @@ def wrap(
                 say("What it used:")
                 say(f'  curl "{running.server}/v1/usage?meter={meter}" -H "Authorization: Bearer {keys["live"]}"')
 
-        run(server, ProxyOptions(upstream, read_rules(meter, "1")), address, ready)
+        run(server, ProxyOptions(upstream, read_rules(meter, "1", free_paths)), address, ready)
+
+
+def write_catalog(path: Path, text: str) -> None:
+    """Raises SettingsInvalid."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as fault:
+        raise SettingsInvalid(f"{path} cannot be written: {fault.strerror}.") from None
 
 
 def _terms(free: str, price: str, currency: str) -> str:
@@ -152,28 +204,37 @@ def _first_meter(toll: Tollkeeper) -> str:
 
 def _first_keys(toll: Tollkeeper) -> dict[str, str] | None:
     """Keys of the first customer, on the first plan of the catalog; None when that customer has keys already."""
+    require_first_customer(toll)
+    if toll.keys.list(customer=FIRST_CUSTOMER).items:
+        return None
+    return {name: _new_key(toll, name) for name in ENVIRONMENTS}
+
+
+def require_first_customer(toll: Tollkeeper) -> None:
+    """Make the first customer unless it is there, whatever plan it is on by now."""
     current = toll.catalog.current()
     assert current is not None
     try:
         toll.customers.get(FIRST_CUSTOMER)
     except NotFound:
         toll.customers.create(id=FIRST_CUSTOMER, name="First customer", plan=next(iter(current.catalog.plans), None))
-    if toll.keys.list(customer=FIRST_CUSTOMER).items:
-        return None
-    return {
-        "live": toll.keys.create(customer=FIRST_CUSTOMER, environment="live", name="first live key").key,
-        "test": toll.keys.create(customer=FIRST_CUSTOMER, environment="test", name="first test key").key,
-    }
+
+
+def _new_key(toll: Tollkeeper, environment: Environment) -> str:
+    return toll.keys.create(customer=FIRST_CUSTOMER, environment=environment, name=f"first {environment} key").key
 
 
 def demo(environ: Mapping[str, str], folder: Path, address: str, say: Callable[[str], None] = tell) -> None:
     """`tollkeeper demo`: an example API behind the gate, with plans, a free customer, and keys that are remembered in `folder`."""
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as fault:
+        raise SettingsInvalid(f"{folder} cannot be made: {fault.strerror}. Name another with --folder.") from None
     settings = Settings.load(environ, folder)
     if not settings.catalog_path.exists():
-        settings.catalog_path.write_text(example_catalog(name="Small tools"))
+        write_catalog(settings.catalog_path, example_catalog(name="Small tools"))
     with opened(settings, lambda _: None) as server, contextlib.closing(bind("127.0.0.1", 0, "--listen")) as bound:
-        keys = _remembered_keys(server.toll, folder / "keys.json")
+        keys = remembered_keys(server.toll, folder / "keys.json")
         upstream = Listener(demo_api.app, bound)
         meter = _first_meter(server.toll)
 
@@ -181,19 +242,33 @@ def demo(environ: Mapping[str, str], folder: Path, address: str, say: Callable[[
             for line in _guide(running, keys["live"], meter, folder):
                 say(line)
 
-        run(server, ProxyOptions(upstream.url, read_rules(meter, "1")), address, ready, [upstream])
+        run(server, ProxyOptions(upstream.url, read_rules(meter, "1", ["/"])), address, ready, [upstream])
 
 
-def _remembered_keys(toll: Tollkeeper, path: Path) -> dict[str, str]:
-    if path.exists():
-        keys: dict[str, str] = json.loads(path.read_text())
-        return keys
-    made = _first_keys(toll)
-    if made is None:  # the file was deleted: other keys for the same customer
-        made = {name: toll.keys.create(customer=FIRST_CUSTOMER, environment=name).key for name in ("live", "test")}
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(made, file)
-    return made
+def remembered_keys(toll: Tollkeeper, path: Path) -> dict[str, str]:
+    """The key of each environment: from the file where it still opens the gate, else a new one. The file has mode 0600."""
+    require_first_customer(toll)
+    known = _read_keys(path)
+    keys: dict[str, str] = {}
+    for environment in ENVIRONMENTS:
+        kept = known.get(environment)
+        snapshot = toll.gate.load(kept) if isinstance(kept, str) else None
+        valid = snapshot is not None and snapshot.who.environment == environment and snapshot.refusal is None
+        keys[environment] = kept if valid and kept else _new_key(toll, environment)
+    if keys != known:
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(json.dumps(keys, indent=2) + "\n")
+        temporary.replace(path)
+    return keys
+
+
+def _read_keys(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _guide(running: Running, key: str, meter: str, folder: Path) -> Iterator[str]:

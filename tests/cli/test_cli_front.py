@@ -145,8 +145,8 @@ def test_wrap_goes_on_when_nothing_answers_yet_and_says_so(tmp_path: Path) -> No
 def test_a_wrong_upstream_meter_or_address_is_named_and_nothing_starts(tmp_path: Path) -> None:
     for arguments, fault in (
         (("wrap", "localhost:8000"), "upstream"),
-        (("proxy", "--upstream", "http://127.0.0.1:9", "--meter", "nothing"), "nothing"),
-        (("proxy", "--upstream", "http://127.0.0.1:9", "--listen", "here"), "--listen"),
+        (("proxy", "--upstream", "http://127.0.0.1:9", "--meter", "nothing"), "There is no catalog"),
+        (("wrap", "http://127.0.0.1:9", "--listen", "here"), "--listen"),
         (("wrap", "http://127.0.0.1:9", "--price", "cheap"), "price"),
     ):
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TOLLKEEPER_")} | {"PORT": "0"}
@@ -157,3 +157,4 @@ def test_a_wrong_upstream_meter_or_address_is_named_and_nothing_starts(tmp_path:
         assert done.returncode in (1, 2), done
         assert fault in done.stderr
         assert "Traceback" not in done.stderr
+        assert not (tmp_path / "tollkeeper.db").exists()

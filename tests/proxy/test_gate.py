@@ -300,3 +300,13 @@ async def test_cookies_of_one_client_are_not_sent_for_another(stage: Stage) -> N
             assert answer.headers["Set-Cookie"] == "session=secret; Path=/"
         stage.client.cookie_jar.clear()
     assert "session" not in stage.upstream.seen[1].headers.get("Cookie", "")
+
+
+async def test_each_call_is_told_of_once_it_is_over(stage: Stage) -> None:
+    told: list[tuple[str, int, Any]] = []
+    stage.proxy._finished = lambda scope, status, started: told.append(
+        (scope["tollkeeper.request_id"], status, getattr(scope.get("tollkeeper.caller"), "customer", None))
+    )
+    for headers, status, customer in ((stage.auth(), 200, "acme"), ({}, 401, None)):
+        async with stage.client.get(f"{stage.url}/", headers=headers) as answer:
+            assert told.pop() == (answer.headers["X-Request-Id"], status, customer)

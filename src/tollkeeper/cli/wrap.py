@@ -21,6 +21,10 @@ def wrap(
     price: Annotated[str, typer.Option(help="Price of each call beyond, in major units.")] = "0.001",
     currency: Annotated[str, typer.Option(help="ISO 4217 code.")] = "usd",
     listen: Annotated[str, typer.Option(help="HOST:PORT or PORT of your API behind the gate.")] = "127.0.0.1:8080",
+    free_path: Annotated[
+        list[str] | None,
+        typer.Option(help="Path that passes without a key, with all below it, such as /health.", show_default=False),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port of the server; above PORT.", show_default=False)
     ] = None,
@@ -28,9 +32,18 @@ def wrap(
     """Price an API that you already run.
 
     Writes tollkeeper.toml unless there is one, makes a customer with a live and a test key, starts the gate and a proxy in front of it,
-    and prints the first call. Your API stays as it is; only successes are counted.
+    and prints the first call. Your API stays as it is; only successes are counted. It may be started later: until then calls get 502
+    and cost nothing. Run again, wrap goes on where it was.
     """
     settings = load_settings({"PORT": None if port is None else str(port)})
     from tollkeeper import bootstrap
 
-    bootstrap.wrap(settings, upstream, free=free, price=price, currency=currency, address=listen)
+    bootstrap.wrap(
+        settings,
+        upstream,
+        free=free,
+        price=price,
+        currency=currency.lower(),
+        address=listen,
+        free_paths=free_path or (),
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
+from time import perf_counter
 from typing import Any, Final
 
 import aiohttp
@@ -29,6 +30,7 @@ log = logging.getLogger("tollkeeper.proxy")
 KEEP_ALIVE: Final = 4.0
 CONNECT: Final = 10.0
 HEAD_BYTES: Final = 64 * 1024
+LEFT: Final = 499
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,14 +50,26 @@ class Counts:
 
 
 class Proxy:
-    """`problems` makes the error answers; `docs` begins the links to their pages. Runs on one event loop, between `start` and `close`."""
+    """Runs on one event loop, between `start` and `close`.
 
-    def __init__(self, gate: Gate, options: ProxyOptions, problems: Problems, docs: str = "") -> None:
+    `problems` makes the error answers, `docs` begins the links to their pages. `finished(scope, status, started)` is told of each call:
+    status 499 where the client left before the answer; `started` is `time.perf_counter()`.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        options: ProxyOptions,
+        problems: Problems,
+        docs: str = "",
+        finished: Callable[[Scope, int, float], None] = lambda scope, status, started: None,
+    ) -> None:
         self.gate = gate
         self.options = options
         self.problems = problems
         self.docs = docs
         self.counts = Counts()
+        self._finished = finished
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -80,6 +94,7 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotSupported("Only HTTP is passed on.")
+        started = perf_counter()
         call = Call(self, scope, receive, send)
         self.counts.in_flight += 1
         try:
@@ -92,6 +107,7 @@ class Proxy:
             await self._fail(call, TollkeeperError("Something failed at the gate. This call was not counted."))
         finally:
             self.counts.in_flight -= 1
+            self._finished(scope, call.status or LEFT, started)
 
     async def judge(self, head: Head, rule: Rule) -> Decision:
         """Identify, limit, take. Raises InvalidRequest, and TollkeeperError when the gate is not set up for this path."""
@@ -145,7 +161,7 @@ class Proxy:
 
     async def _fail(self, call: Call, error: TollkeeperError) -> None:
         self.counts.calls[error.code] += 1
-        if call.started:
+        if call.status:
             return  # the server cuts a connection whose answer was not completed
         if not error.permanent:
             log.warning("%s", error.detail, extra={"request_id": self.problems.request_id(call.scope)})
@@ -161,5 +177,6 @@ async def _send(call: Call, status: int, headers: list[tuple[bytes, bytes]], bod
     if call.head is None or call.head.expects_continue:
         # what follows on this connection may be a body that nobody asked for
         headers.append((b"connection", b"close"))
+    call.status = status
     await call.send({"type": "http.response.start", "status": status, "headers": headers})
     await call.send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollkeeper.proxy")
 
+CALLER: Final = "tollkeeper.caller"  # where whoever writes a line about this request looks for the customer
 _NOT_COUNTED: Final = "The API behind this gate {}. This call was not counted."
 
 
@@ -44,7 +45,7 @@ class Call:
         "head",
         "scope",
         "send",
-        "started",
+        "status",
     )
 
     def __init__(self, proxy: Proxy, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +56,7 @@ class Call:
         self.head: Head | None = None
         self.decision: Decision | None = None
         self.gone = False
-        self.started = False
+        self.status = 0  # of the answer, once it has begun
         self._settled = False
         self._holding = False
         self._done = False
@@ -107,7 +108,7 @@ class Call:
                 log.warning("the upstream's answer is malformed: %s", fault)
                 raise UpstreamUnreachable(_NOT_COUNTED.format("gave an answer that cannot be passed on")) from fault
             await self._settle(status)
-            self.started = True
+            self.status = status
             await self.send({"type": "http.response.start", "status": status, "headers": fields})
             if await self._stream(response.content):
                 self._proxy.counts.calls["FREE" if self.decision is None else "VALID"] += 1
