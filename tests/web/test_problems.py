@@ -60,6 +60,14 @@ async def test_a_wrong_method_is_told_with_the_right_ones(api: httpx.AsyncClient
     assert problem["detail"].startswith("/v1/customers does not take DELETE; it takes ")
 
 
+async def test_head_is_answered_as_get_without_the_body(api: httpx.AsyncClient) -> None:
+    for path in ("/health", "/docs/api", "/v1/customers", "/v1/nothing"):
+        whole, head = await api.get(path), await api.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+        assert head.headers["content-type"] == whole.headers["content-type"]
+
+
 async def test_the_hot_addresses_refuse_other_methods_too(api: httpx.AsyncClient) -> None:
     for path in ("/v1/check", "/v1/events"):
         answer = await api.get(path)

@@ -57,6 +57,9 @@ class Edge:
         named = self.problems.request_id(scope)
         request_id = named.encode()
         REQUEST_ID.set(named)  # for every log line of this task and the threads it asks
+        only_head = scope["method"] == "HEAD"
+        if only_head:  # answered as GET is, without the body; FastAPI's routes know GET only
+            scope = {**scope, "method": "GET"}
         started = False
 
         async def answer(message: Message) -> None:
@@ -68,6 +71,8 @@ class Edge:
                 if scope["path"].startswith("/v1/"):
                     headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
+            elif only_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
