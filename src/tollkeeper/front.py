@@ -108,6 +108,7 @@ def _require_no_loop(upstream: str, listeners: Sequence[Listener]) -> None:
 
 def proxy(settings: Settings, options: ProxyOptions, address: str, say: Callable[[str], None] = tell) -> None:
     """`tollkeeper proxy`."""
+    read_address(address)  # before anything is written
     if not settings.catalog_path.exists() and not settings.database_path.exists():
         raise InvalidRequest(NO_CATALOG)
     with opened(settings, say) as server:
@@ -226,6 +227,7 @@ def _new_key(toll: Tollkeeper, environment: Environment) -> str:
 
 def demo(environ: Mapping[str, str], folder: Path, address: str, say: Callable[[str], None] = tell) -> None:
     """`tollkeeper demo`: an example API behind the gate, with plans, a free customer, and keys that are remembered in `folder`."""
+    read_address(address)  # before anything is written
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as fault:

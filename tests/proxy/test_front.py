@@ -97,6 +97,10 @@ def test_a_text_is_counted() -> None:
     [
         (["proxy"], "--upstream"),
         (["proxy", "--upstream", "localhost:8000"], "upstream: an address such as"),
+        (["proxy", "--upstream", "http://a"], "There is no catalog yet"),
+        (["proxy", "--upstream", "http://a", "--listen", "a:b"], "--listen: HOST:PORT is expected"),
+        (["wrap", "http://a", "--listen", "a:b"], "--listen: HOST:PORT is expected"),
+        (["demo", "--listen", "a:b"], "--listen: HOST:PORT is expected"),
         (["proxy", "--upstream", "http://a", "--cost", "x"], "quantity"),
         (["proxy", "--upstream", "http://a", "--free", "docs"], "path: a plain path"),
         (["proxy", "--upstream", "http://a", "--price", "/a"], "/path=meter"),
