@@ -15,6 +15,10 @@ from tollkeeper.web.proxy_options import read_rules
 from .conftest import Stage, staged
 
 
+def address_of(server: asyncio.Server) -> str:
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 async def test_a_call_without_a_key_never_reaches_the_upstream(stage: Stage) -> None:
     async with stage.client.get(f"{stage.url}/x") as answer:
         problem = await answer.json(content_type="application/problem+json")
@@ -139,6 +143,7 @@ async def test_an_upstream_that_is_away_costs_nothing(stage: Stage) -> None:
         assert (answer.status, problem["code"]) == (502, "upstream_unreachable")
         assert "RateLimit" in answer.headers
         assert answer.headers["X-Request-Id"] == problem["request_id"]
+        assert problem["detail"] == "The API behind this gate does not answer. This call was not counted."
         assert stage.upstream.url.removeprefix("http://") not in str(problem)
     assert stage.used() == "0"
     assert stage.proxy.counts.given_back == 1
@@ -185,6 +190,14 @@ async def test_attempts_are_counted_where_the_meter_or_the_flag_says_so(tmp_path
         async with stage.client.get(f"{stage.url}/", headers=stage.auth()) as answer:
             assert answer.status == 500
         assert stage.used() == "1"
+        await stage.upstream.runner.cleanup()
+        async with stage.client.get(f"{stage.url}/", headers=stage.auth()) as answer:
+            problem = await answer.json(content_type="application/problem+json")
+            assert (
+                problem["detail"]
+                == "The API behind this gate does not answer. This call was counted, as every attempt is."
+            )
+        assert stage.used() == "2"
 
 
 async def test_nothing_is_answered_before_the_count_is_durable(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +301,48 @@ async def test_the_clients_host_is_kept_when_asked_for(tmp_path: Path) -> None:
         async with stage.client.get(f"{stage.url}/", headers={**stage.auth(), "Host": "api.test"}) as answer:
             assert answer.status == 200
         assert stage.upstream.seen[0].headers.getall("Host") == ["api.test"]
+
+
+async def test_an_answer_is_dated_once(stage: Stage) -> None:
+    async def bare(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    async with stage.client.get(f"{stage.url}/", headers=stage.auth()) as answer:
+        assert len(answer.headers.getall("Date")) == 1
+    server = await asyncio.start_server(bare, "127.0.0.1", 0)
+    async with server:
+        object.__setattr__(stage.proxy.options, "upstream", address_of(server))
+        async with stage.client.get(f"{stage.url}/", headers=stage.auth()) as answer:
+            assert (await answer.text(), len(answer.headers.getall("Date"))) == ("ok", 1)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"",
+    ],
+)
+async def test_an_answer_that_is_none_is_a_bad_gateway_and_costs_nothing(stage: Stage, said: bytes) -> None:
+    async def bare(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(bare, "127.0.0.1", 0)
+    async with server:
+        object.__setattr__(stage.proxy.options, "upstream", address_of(server))
+        async with stage.client.get(f"{stage.url}/", headers=stage.auth()) as answer:
+            problem = await answer.json(content_type="application/problem+json")
+            assert (answer.status, problem["code"]) == (502, "upstream_unreachable")
+    assert stage.used() == "0"
 
 
 async def test_cookies_of_one_client_are_not_sent_for_another(stage: Stage) -> None:

@@ -67,6 +67,11 @@ def test_a_key_is_found_wherever_it_may_stand_and_never_goes_on(others: list[tup
     assert not [field for field in head.fields if KEY in field[1]]
 
 
+def test_a_key_in_a_referer_goes_no_further_than_the_key() -> None:
+    head = read((b"referer", f"http://gate.test/a?api_key={KEY}&b=1".encode()), query=f"api_key={KEY}".encode())
+    assert ("referer", "http://gate.test/a?api_key=&b=1") in head.fields
+
+
 def test_the_rest_of_the_query_goes_on_byte_for_byte() -> None:
     assert read(query=b"a=%7e+&&b&=c&api_key=x&d=%zz;e=1&A=~").target == "/?a=%7e+&&b&=c&d=%zz;e=1&A=~"
     assert read(query=b"api_key=x").target == "/"

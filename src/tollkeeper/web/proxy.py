@@ -104,7 +104,7 @@ class Proxy:
         except Exception:
             request_id = self.problems.request_id(scope)
             log.exception("a proxied call failed", extra={"request_id": request_id})
-            await self._fail(call, TollkeeperError("Something failed at the gate. This call was not counted."))
+            await self._fail(call, TollkeeperError(call.said("Something failed at the gate.")))
         finally:
             self.counts.in_flight -= 1
             self._finished(scope, call.status or LEFT, started)

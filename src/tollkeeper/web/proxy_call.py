@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tollkeeper.proxy")
 
 CALLER: Final = "tollkeeper.caller"  # where whoever writes a line about this request looks for the customer
-_NOT_COUNTED: Final = "The API behind this gate {}. This call was not counted."
 
 
 class Call:
@@ -37,6 +37,7 @@ class Call:
         "_holding",
         "_proxy",
         "_receive",
+        "_recorded",
         "_settled",
         "_task",
         "_watcher",
@@ -58,6 +59,7 @@ class Call:
         self.gone = False
         self.status = 0  # of the answer, once it has begun
         self._settled = False
+        self._recorded = False
         self._holding = False
         self._done = False
         self._deadline: asyncio.Timeout | None = None
@@ -104,9 +106,13 @@ class Call:
                 fields = answer_head(
                     status, response.raw_headers, self._own_fields(), options.origin, f"{head.scheme}://{head.host}"
                 )
+                if "date" not in response.headers:
+                    fields.append((b"date", formatdate(usegmt=True).encode()))
             except ValueError as fault:
                 log.warning("the upstream's answer is malformed: %s", fault)
-                raise UpstreamUnreachable(_NOT_COUNTED.format("gave an answer that cannot be passed on")) from fault
+                raise UpstreamUnreachable(
+                    self.said("The API behind this gate gave an answer that cannot be passed on.")
+                ) from fault
             await self._settle(status)
             self.status = status
             await self.send({"type": "http.response.start", "status": status, "headers": fields})
@@ -127,12 +133,12 @@ class Call:
                 return await self._proxy.request(head, body, self._identity())
         except TimeoutError as error:
             log.warning("the upstream gave no answer within %g s", timeout)
-            raise UpstreamTimeout(_NOT_COUNTED.format("did not answer in time")) from error
+            raise UpstreamTimeout(self.said("The API behind this gate did not answer in time.")) from error
         except (aiohttp.ClientError, OSError) as error:
             if self.gone:
                 raise asyncio.CancelledError from error
             log.warning("the upstream cannot be reached: %s", error)
-            raise UpstreamUnreachable(_NOT_COUNTED.format("does not answer")) from error
+            raise UpstreamUnreachable(self.said("The API behind this gate does not answer.")) from error
         finally:
             self._deadline = None
 
@@ -170,6 +176,10 @@ class Call:
             self.gone = True
             if not self._holding:
                 self._task.cancel()
+
+    def said(self, what: str) -> str:
+        """What failed, and whether it was counted all the same: attempts are counted before the upstream is asked."""
+        return f"{what} This call was {'counted, as every attempt is' if self._recorded else 'not counted'}."
 
     def _identity(self) -> list[tuple[str, str]]:
         """Always all of them, blank where unknown, so that none can be forged."""
@@ -211,6 +221,7 @@ class Call:
             await self._proxy.gate.commit(decision)  # gives back by itself when it fails
         finally:
             self._holding = False
+        self._recorded = True
         self._proxy.counts.counted += 1
 
     def _give_back(self, *, made: bool) -> None:

@@ -114,6 +114,7 @@ def read_head(scope: Any, places: KeyPlaces, trusted: int = 0) -> Head:
                 keys.add(token)
     if length is not None:
         fields.append(("content-length", length))
+    fields = [(name, _without(keys, value)) for name, value in fields]
     peer = scope["client"][0] if scope.get("client") else None
     ip, scheme, shown_host = _forward(fields, forwarded, peer, scope["scheme"], host, trusted)
     target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
@@ -168,6 +169,14 @@ def _bearer(value: bytes) -> str | None:
     scheme, _, token = value.partition(b" ")
     token = token.strip()
     return token.decode("latin-1") if scheme.lower() == b"bearer" and token else None
+
+
+def _without(keys: Iterable[str], value: str) -> str:
+    """A browser's Referer repeats the address it came from, and with it the key."""
+    for key in keys:
+        if key.startswith("tk_") and key in value:
+            value = value.replace(key, "")
+    return value
 
 
 def _take_from_query(query: bytes, names: frozenset[bytes]) -> tuple[bytes, list[str]]:
