@@ -68,7 +68,8 @@ def busy_share(seconds: float = 1.0) -> float:
         fields = [int(one) for one in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         return sum(fields), fields[3] + fields[4]  # all, idle + waiting for a disk
 
-    (all_before, idle_before), _ = ticks(), time.sleep(seconds)
+    all_before, idle_before = ticks()
+    time.sleep(seconds)
     all_after, idle_after = ticks()
     return round(1 - (idle_after - idle_before) / max(1, all_after - all_before), 3)
 

@@ -38,7 +38,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(
-        app,  # type: ignore[arg-type]
+        app,
         port=int(sys.argv[1]),
         loop="uvloop",
         http="tollkeeper.web.protocol:BoundedProtocol",

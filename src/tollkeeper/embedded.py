@@ -30,7 +30,7 @@ class Gate:
         toll = Tollkeeper(url)
         try:
             if catalog is not None:
-                toll.catalog.apply(Path(catalog).read_text())
+                toll.catalog.apply_file(Path(catalog))
         except BaseException:
             toll.close()
             raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spine import DAY, SECOND, Spine
+from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.upkeep import backups, verify_database
 
@@ -88,3 +89,25 @@ def test_test_and_live_usage_are_apart_after_a_restart(spine: Spine) -> None:
     assert (used_of_quota(spine, live), used_of_quota(spine, test)) == ("1", "3")
     spine.reopen()
     assert (used_of_quota(spine, live), used_of_quota(spine, test)) == ("1", "3")
+
+
+def test_a_total_that_would_not_fit_spares_those_who_committed_with_it(spine: Spine) -> None:
+    """Three batches in one commit: the one at fault is refused, the others count."""
+    customer = spine.customer("pro")
+
+    def batch(name: str, count: int, tokens: int) -> list[UsageEvent]:
+        return [
+            UsageEvent(f"{name}{i}", "llm.completion", customer=customer, data={"tokens": tokens}) for i in range(count)
+        ]
+
+    most = 10**15 - 1
+    spine.app.ingest.ingest_wait("live", batch("full", 9_000, most))
+    batches = [batch("before", 1, 1), batch("fault", 400, most), batch("after", 1, 1)]
+    rows = [spine.app.ingest.judge("live", events).rows for events in batches]
+    with spine.stalled_writer():
+        before, fault, after = [spine.app.usage_file.writer.submit(some) for some in rows]
+    assert [outcome.status for outcome in before.wait() or ()] == ["accepted"]
+    with pytest.raises(InvalidRequest):
+        fault.wait()
+    assert [outcome.status for outcome in after.wait() or ()] == ["accepted"]
+    assert spine.used("tokens", customer=customer) == str(9_000 * most + 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,16 @@ def test_a_meter_that_was_removed_comes_back_only_as_it_was(desk: Desk) -> None:
     with pytest.raises(CatalogInvalid, match=r"meters\.api_calls\.event_type"):
         desk.catalog.apply(CATALOG.replace('event_type = "', 'event_type = "other.'))
     assert desk.catalog.apply(CATALOG).changed
+
+
+def test_a_file_is_applied_and_its_faults_carry_its_name(desk: Desk, tmp_path: Path) -> None:
+    path = tmp_path / "shop.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + SMALLER.encode())
+    assert desk.catalog.apply_file(path).version.version == 2
+    path.write_bytes(b'name = "caf\xe9"')
+    with pytest.raises(CatalogInvalid, match=r"shop\.toml:1: expected text in UTF-8, found the byte 0xe9"):
+        desk.catalog.apply_file(path)
+    for missing in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(CatalogInvalid, match="expected a catalog, found a file that cannot be read: "):
+            desk.catalog.apply_file(missing)
+    assert versions(desk) == {"free": 2, "pro": 1}

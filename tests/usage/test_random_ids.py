@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,11 +53,34 @@ def store(db: apsw.Connection, ids: RandomIds, pairs: list[tuple[bytes, int]], b
         turn(db, ids, pairs[at : at + batch], pairs[at : at + batch][-1][1])
 
 
+def flushed(db: apsw.Connection, ids: RandomIds, pairs: list[tuple[bytes, int]]) -> None:
+    """Four runs, and no merge begun. A flush begins again after a rollback or a crash, where a merge goes on."""
+    size = len(pairs) // FAN_IN
+    for at in range(0, len(pairs), size):
+        turn(db, ids, pairs[at : at + size], at + size)
+        while ids.covered_seq < at + size:
+            ids._credit = 1
+            turn(db, ids, [], at + size)
+    ids._credit = 0
+    assert states(db) == [("live", 0)] * FAN_IN
+
+
 def finish(db: apsw.Connection, ids: RandomIds, last_seq: int) -> None:
     """All work there is, due or not."""
     for _ in range(20):
         ids._credit = 1 << 40
         turn(db, ids, [], last_seq)
+
+
+@contextlib.contextmanager
+def failing(db: apsw.Connection, after: int) -> Iterator[None]:
+    """Every statement fails from the one after the next `after`."""
+    count = iter(range(after))
+    db.exec_trace = lambda *_: next(count, None) is not None
+    try:
+        yield
+    finally:
+        db.exec_trace = None
 
 
 def states(db: apsw.Connection) -> list[tuple[str, int]]:
@@ -168,6 +192,23 @@ class Index(RuleBasedStateMachine):
         self.ids.replay([(digest, seq) for digest, seq in self.log if seq > self.ids.covered_seq], self.seq)
         self.db.execute("BEGIN")
 
+    @rule(after=st.integers(0, 40), reads_fail=st.integers(0, 3))
+    def fail(self, after: int, reads_fail: int) -> None:
+        """The disk fails in the middle of a step, and perhaps still when the index looks what is there."""
+        self.ids._credit = 1 << 20
+        with failing(self.db, after), contextlib.suppress(apsw.ExecTraceAbort):
+            while self.ids.step():
+                pass
+        self.db.execute("ROLLBACK")
+        with failing(self.db, reads_fail), contextlib.suppress(apsw.ExecTraceAbort):
+            self.ids.rolled_back()
+        self.back()
+        self.db.execute("BEGIN")
+
+    @rule()
+    def remove(self) -> None:
+        self.ids.remove()
+
     @rule(part=st.floats(0, 1))
     def prune(self, part: float) -> None:
         before = int(part * self.seq)
@@ -199,11 +240,7 @@ def test_a_merge_goes_on_after_a_crash_at_any_step(tmp_path: Path, every: int) -
     ids = RandomIds(db, flush_at=16_000)
     pairs = [(uniform(n), n + 1) for n in range(64_000)]
     last = len(pairs)
-    store(db, ids, pairs)
-    while ids.covered_seq < last:  # a flush, as opposed to a merge, begins again
-        ids._credit = 1
-        turn(db, ids, [], last)
-    assert [state for state, _ in states(db)] == ["live"] * FAN_IN
+    flushed(db, ids, pairs)
     merging = 0
     while states(db) != [("live", 1)]:
         db.close()
@@ -222,6 +259,33 @@ def test_a_merge_goes_on_after_a_crash_at_any_step(tmp_path: Path, every: int) -
     assert merging >= 16 // every
     assert ids.find_many([digest for digest, _ in pairs]) == dict(pairs)
     assert ids.find_many([uniform(n) for n in range(last, 2 * last)]) == {}
+
+
+def test_a_step_that_failed_at_any_statement_is_forgotten_even_if_the_disk_cannot_be_read_at_first(
+    tmp_path: Path,
+) -> None:
+    db = created(tmp_path / "ids.db")
+    ids = RandomIds(db, flush_at=150, segment_records=3, step_records=40)
+    pairs = [(uniform(n), n + 1) for n in range(600)]
+    flushed(db, ids, pairs)
+    merging = 0
+    for after in range(100):
+        ids._credit = 1 << 20
+        db.execute("BEGIN")
+        with failing(db, after % 80), contextlib.suppress(apsw.ExecTraceAbort):
+            while ids.step():
+                pass
+        db.execute("ROLLBACK")
+        with failing(db, after % 2), contextlib.suppress(apsw.ExecTraceAbort):
+            ids.rolled_back()
+        merging += ("merging", 1) in states(db)
+        if after % 3:
+            assert ids.find_many([digest for digest, _ in pairs]) == dict(pairs)
+        ids._credit = 1
+        turn(db, ids, [], 600)
+        assert ids.find_many([digest for digest, _ in pairs]) == dict(pairs)
+    assert merging > 10
+    assert states(db) == [("live", 1)]
 
 
 def test_a_stranger_that_every_filter_passes_is_not_found(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ WINDOWS: tuple[Window, ...] = ("hour", "day", "month", "period")
 
 
 class CellRow(NamedTuple):
-    """What one cell holds for one customer and subject. `cell`: its start in seconds."""
+    """What one cell, or several added up, hold. `cell`: the start in seconds of the (first) one."""
 
     cell: int
-    customer: str
+    customer: str | None
     subject: str | None
     events: int
     units: int

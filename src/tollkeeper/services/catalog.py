@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from tollkeeper.core.catalog import CatalogDiff, catalog_to_dict, diff_catalogs, fingerprint, parse_catalog
+from tollkeeper.core.catalog import CatalogDiff, Fault, catalog_to_dict, diff_catalogs, fingerprint, parse_catalog
 from tollkeeper.core.errors import CatalogInvalid, NotFound
 from tollkeeper.core.plans import Catalog, Plan
 from tollkeeper.core.ports import CatalogVersion, Database, Repositories
@@ -51,6 +52,9 @@ class CatalogService:
         with the same content it has its old version. Raises CatalogInvalid with every fault; then nothing was applied.
         """
         text, catalog = _read(given, file)
+        return self._apply(text, catalog, file)
+
+    def _apply(self, text: str, catalog: Catalog, file: str) -> Applied:
         with self._database.write() as rows:
             current = rows.catalog.current()
             diff = _diff(rows, current, catalog, file)
@@ -66,6 +70,16 @@ class CatalogService:
             rows.catalog.add(version)
         self._on_change(None)
         return Applied(version, diff, changed=True)
+
+    def apply_file(self, path: Path) -> Applied:
+        """`apply` of a file. Raises CatalogInvalid, also when it cannot be read."""
+        try:
+            given = path.read_bytes()
+        except OSError as error:
+            fault = Fault(str(path), None, "", "a catalog", f"a file that cannot be read: {error.strerror}")
+            raise CatalogInvalid(faults=[fault]) from error
+        catalog = parse_catalog(given, file=str(path))
+        return self._apply(given.decode(), catalog, str(path))
 
     def current(self) -> CatalogVersion | None:
         """None before the first apply."""

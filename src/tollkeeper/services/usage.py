@@ -15,6 +15,7 @@ from tollkeeper.core.usage import WINDOWS, CellRow, UnmatchedType, UsageRow, Win
 from tollkeeper.services.clock import Clock
 
 MAX_ROWS = 10_000
+FEW_WINDOWS = 100
 GROUPS = ("customer", "key")
 
 
@@ -23,7 +24,7 @@ class Cells(Protocol):
 
     def info(self) -> dict[str, str]: ...
     def meter_numbers(self, key: str) -> list[int]: ...
-    def cells(
+    def sums(
         self,
         environment: str,
         meters: list[int],
@@ -32,6 +33,7 @@ class Cells(Protocol):
         *,
         customer: str | None = None,
         subject: str | None = None,
+        by: tuple[str, ...] = (),
     ) -> Iterator[CellRow]: ...
     def unmatched(self, environment: str, since_s: int) -> list[UnmatchedType]: ...
 
@@ -110,8 +112,8 @@ class Usage:
         starts = [s for s, _ in edges]
         sums: dict[tuple[int, tuple[str | None, ...]], list[int]] = {}
         groups: dict[tuple[str | None, ...], None] = {} if group_by else {(): None}
-        first, last = edges[0][0] // 1_000_000, -(-edges[-1][1] // 1_000_000)
-        for row in self._cells.cells(environment, numbers, first, last, customer=customer, subject=key):
+        by = tuple("subject" if name == "key" else name for name in group_by)
+        for row in self._rows(environment, numbers, customer, key, edges, by):
             group = tuple(row.customer if name == "customer" else row.subject for name in group_by)
             groups.setdefault(group)
             where = (bisect_right(starts, row.cell * 1_000_000) - 1, group)
@@ -138,6 +140,22 @@ class Usage:
                 named = dict(zip(group_by, group, strict=True))
                 data.append(UsageRow(begin, until, named, value, events, "known" if known else "unknown"))
         return UsageAnswer(meter, format_quantity(join_quantity(units, nanos)), data)
+
+    def _rows(
+        self,
+        environment: Environment,
+        numbers: list[int],
+        customer: str | None,
+        key: str | None,
+        edges: list[tuple[int, int]],
+        by: tuple[str, ...],
+    ) -> Iterator[CellRow]:
+        """Added up where the data is: by window when they are few, by cell when they are many."""
+        if len(edges) > FEW_WINDOWS:
+            edges, by = [(edges[0][0], edges[-1][1])], ("cell", *by)
+        for start, end in edges:
+            first, last = start // 1_000_000, -(-end // 1_000_000)
+            yield from self._cells.sums(environment, numbers, first, last, customer=customer, subject=key, by=by)
 
     def unmatched(self, environment: Environment = "live", days: int = 30) -> list[UnmatchedType]:
         """Event types of the last days that were accepted but that no meter counts."""

@@ -99,14 +99,14 @@ class Authenticator:
             token = _bearer(authorization)
         except Unauthorized:
             return True
-        return looks_like_key(token) is None or sha256(token.encode()).digest() in self._keys
+        return sha256(token.encode()).digest() in self._keys or looks_like_key(token) is None
 
     def _key(self, token: str, digest: bytes) -> ApiKey | None:
-        if looks_like_key(token) is None:
-            return None
         known = self._keys.get(digest, _UNREAD)
         if not isinstance(known, _Unread):
             return known
+        if looks_like_key(token) is None:
+            return None
         generation = self._generation
         key = self._key_by_digest(digest)
         with self._lock:

@@ -55,6 +55,7 @@ class RandomIds:
         self._credit = 0
         self._last_seq = 0
         self._runs: dict[int, Run] = {}
+        self._stale = False
         self._read_runs()
 
     @property
@@ -73,6 +74,7 @@ class RandomIds:
 
     def find_many(self, digests: Sequence[bytes]) -> dict[bytes, int]:
         """`find` for many at once, which costs far less each; those not stored are left out. Sees the open transaction's."""
+        self._be_current()
         fresh, frozen = self._fresh, self._frozen
         found: dict[bytes, int] = {}
         rest: Sequence[bytes] = digests
@@ -105,15 +107,21 @@ class RandomIds:
         if self._flushed:
             self._frozen = {}
             self._flushed = False
-        self._credit += self._pace() * (len(self._fresh) - self._kept)
+        added = len(self._fresh) - self._kept
+        if added:
+            self._credit += self._pace() * added
         self._settle(last_seq)
 
     def rolled_back(self) -> None:
-        """The transaction failed: forgets what was added and every step taken in it."""
+        """The transaction failed, and is over: forgets what was added and every step taken in it.
+
+        Raises when the disk cannot be read even now; what is asked next then reads first, or raises again.
+        """
         while len(self._fresh) > self._kept:
             self._fresh.popitem()
         self._flush, self._flushed = None, False
         self._merges = {}
+        self._stale = True
         self._read_runs()
 
     def step(self) -> bool:
@@ -122,6 +130,7 @@ class RandomIds:
         What is due is proportional to the ids added, at about twice the rate needed, so runs never pile up.
         """
         if self._credit > 0:
+            self._be_current()
             work = self._work()
             self._credit = self._credit - work if work else 0
         return self._credit > 0
@@ -135,6 +144,7 @@ class RandomIds:
 
     def remove(self) -> bool:
         """Removes a piece of what was dropped, inside the open transaction: whether more is due. `step` does so only as ids are added."""
+        self._be_current()
         return self._remove_piece() > 0
 
     # ---- memory
@@ -149,8 +159,13 @@ class RandomIds:
             self._credit = max(self._credit, self._step_records)
         self._kept = len(self._fresh)
 
+    def _be_current(self) -> None:
+        if self._stale:
+            self._read_runs()
+
     def _read_runs(self) -> None:
         """Memory after the tables. Called when they change, also within a transaction, so that finds see what is there."""
+        self._stale = True
         self._runs = runs.read_runs(self._db, self._runs)
         self._covered_seq: int = int(self._db.execute("SELECT seq FROM id_covered").get or 0)
         self._merges = {
@@ -160,6 +175,7 @@ class RandomIds:
         for run in self._runs.values():
             if run.state == "live":
                 self._by_shift.setdefault(run.filter.shift, []).append(run)
+        self._stale = False
 
     def _pace(self) -> int:
         """Records to handle for each id added: twice what flushing (2) and the levels (1 each) need in the long run."""

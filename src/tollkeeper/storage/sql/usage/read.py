@@ -79,7 +79,7 @@ class UsageReader:
         )
         return {meter: (billions * NANOS + units) * NANOS + nanos for meter, billions, units, nanos in rows}
 
-    def cells(
+    def sums(
         self,
         environment: str,
         meters: list[int],
@@ -88,8 +88,12 @@ class UsageReader:
         *,
         customer: str | None = None,
         subject: str | None = None,
+        by: tuple[str, ...] = (),
     ) -> Iterator[CellRow]:
-        """Rollups of some meters, cell by cell, for cells that begin in [start_s, end_s)."""
+        """Rollups of some meters, for cells that begin in [start_s, end_s), added up by any of `cell`, `customer` and `subject`.
+
+        What is not asked for is `start_s` or None in the rows.
+        """
         db = self._db()
         customer_number = subject_number = None
         if customer is not None and (customer_number := self._number(db, "c", customer)) is None:
@@ -98,13 +102,16 @@ class UsageReader:
             return
         seek = " AND r.customer = :customer" if customer is not None else ""
         also = " AND r.subject = :subject" if subject is not None else ""
+        group = ", ".join(f"r.{name}" for name in by)
+        chosen = ", ".join(f"r.{name}" if name in by else "NULL" for name in ("cell", "customer", "subject"))
+        names: dict[int, str] = {}
         for meter in meters:
-            rows = db.execute(
+            rows: list[Any] = db.execute(
                 f"""{DAYS}
-                SELECT r.cell, c.name, u.name, r.subject, r.events, r.units, r.nanos FROM days CROSS JOIN rollups r
+                SELECT {chosen}, sum(r.events), sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos)
+                FROM days CROSS JOIN rollups r
                   ON r.day = days.day AND r.environment = :environment{seek} AND r.meter = :meter{also}
-                LEFT JOIN names c ON c.number = r.customer LEFT JOIN names u ON u.number = r.subject
-                WHERE r.cell >= :start AND r.cell < :end""",  # noqa: S608 - constants only
+                WHERE r.cell >= :start AND r.cell < :end{f" GROUP BY {group}" if by else ""}""",  # noqa: S608 - constants only
                 {
                     "first": start_s // 86400,
                     "last": max(end_s - 1, start_s) // 86400,
@@ -115,9 +122,24 @@ class UsageReader:
                     "start": start_s,
                     "end": end_s,
                 },
-            )
-            for cell, name, subject_name, number, events, units, nanos in rows:
-                yield CellRow(cell, name, "other" if number == -1 else subject_name, events, units, nanos)
+            ).fetchall()
+            for cell, customer_of, subject_of, events, billions, units, nanos in rows:
+                if events is not None:
+                    yield CellRow(
+                        start_s if cell is None else cell,
+                        self._name(db, names, customer_of),
+                        "other" if subject_of == -1 else self._name(db, names, subject_of),
+                        events,
+                        billions * NANOS + units,
+                        nanos,
+                    )
+
+    def _name(self, db: apsw.Connection, known: dict[int, str], number: int | None) -> str | None:
+        if not number:
+            return None
+        if number not in known:
+            known[number] = str(db.execute("SELECT name FROM names WHERE number = ?", (number,)).get)
+        return known[number]
 
     def unmatched(self, environment: str, since_s: int) -> list[UnmatchedType]:
         """Types that no meter counts, by source, most events first."""
