@@ -112,8 +112,10 @@ class Server:
             self.toll.gate,
             self.toll.ingest,
             self.toll.usage_file.writer,
+            self.toll.retention,
             lambda: self.runner.steps,
             files,
+            self.toll.usage_file.reader.free_bytes,
             lambda: self.proxy_counts(),
         )
 

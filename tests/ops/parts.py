@@ -13,32 +13,45 @@ import pytest
 
 def promtool() -> str:
     """Prometheus' own checker. Debian's package is unpacked, not installed, so that no server starts."""
-    return _part("promtool", "prometheus", "usr/bin/promtool")
+    found = shutil.which("promtool")
+    home = Path(tempfile.gettempdir()) / f"tollkeeper-parts-{os.getuid()}" / "prometheus"
+    inside = home / "usr" / "bin" / "promtool"
+    if found is None and not inside.exists() and _may_fetch():
+        _unpack("prometheus", home)
+    return found or (str(inside) if inside.exists() else _missing("promtool", "prometheus"))
 
 
-def _part(program: str, package: str, inside: str) -> str:
-    found = shutil.which(program)
-    if found is not None:
-        return found
-    home = Path(tempfile.gettempdir()) / f"tollkeeper-parts-{os.getuid()}" / package
-    if not (home / inside).exists() and os.geteuid() == 0 and shutil.which("apt-get"):
-        _unpack(package, home)
-    if (home / inside).exists():
-        return str(home / inside)
-    missing = f"{program} is missing; get it with: apt-get install -y {package}"
+def systemd_analyze() -> str:
+    """Systemd's checker of unit files."""
+    if shutil.which("systemd-analyze") is None and _may_fetch():
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", "systemd")
+    return shutil.which("systemd-analyze") or _missing("systemd-analyze", "systemd")
+
+
+def _may_fetch() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def _apt(*words: str, folder: Path | None = None) -> bool:
+    return subprocess.run(["apt-get", *words], cwd=folder, capture_output=True).returncode == 0
+
+
+def _missing(program: str, package: str) -> str:
+    text = f"{program} is missing; get it with: apt-get install -y {package}"
     if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+        pytest.fail(text)
+    pytest.skip(text)
 
 
 def _unpack(package: str, home: Path) -> None:
     home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent) as work:
-        for command in (["apt-get", "download", package], ["apt-get", "update"], ["apt-get", "download", package]):
-            if subprocess.run(command, cwd=work, capture_output=True).returncode == 0 and command[1] == "download":
-                break
-        for archive in Path(work).glob("*.deb"):
-            unpacked = Path(work) / "unpacked"
-            subprocess.run(["dpkg-deb", "-x", str(archive), str(unpacked)], check=True, capture_output=True)
+        folder = Path(work)
+        if not _apt("download", package, folder=folder):
+            _apt("update")
+            _apt("download", package, folder=folder)
+        for archive in folder.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", str(archive), str(folder / "in")], check=True, capture_output=True)
             if not home.exists():
-                unpacked.rename(home)
+                (folder / "in").rename(home)

@@ -324,6 +324,21 @@ def events_of(spine: Spine) -> list[tuple[str, str, str]]:
     return [(e.environment, e.source, e.id) for e in spine.app.usage_file.reader.events()]
 
 
+def test_what_root_restores_belongs_to_the_owner_of_the_folder(
+    filled: Spine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server runs as a user of its own and could not open what is root's."""
+    backups(filled.url).make(target(filled))
+    given: dict[str, tuple[int, int]] = {}
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("os.chown", lambda path, uid, gid: given.update({path.name: (uid, gid)}))
+    other = tmp_path / "var"
+    other.mkdir()
+    backups(str(other / "toll.db")).restore(target(filled))
+    owner = (other.stat().st_uid, other.stat().st_gid)
+    assert given == {"toll.db.new": owner, "toll-usage.db.new": owner, "toll.lock": owner}
+
+
 def test_the_manifest_reads_as_it_was_written() -> None:
     state = PairState("p", "p", "r0001", 1, 2, 3, 4, 5, 6)
     manifest = Manifest("1.0", "2026-11-21T02:00:00Z", state, True, {"a.db": {"bytes": 5, "sha256": "ff"}})

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from tollkeeper.cli.app import build
 from tollkeeper.settings import SETTINGS
+
+from .parts import systemd_analyze
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -56,3 +61,34 @@ def test_the_unit_is_hardened_and_waits_longer_than_the_server_drains() -> None:
     assert service["ExecStart"].split()[1] == "serve"
     grace = int(re.search(r"GRACE_SECONDS = (\d+)", (ROOT / "src/tollkeeper/server.py").read_text()).group(1))  # type: ignore[union-attr]
     assert int(service["TimeoutStopSec"]) > grace
+
+
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+    text = (DEPLOY / "tollkeeper.service").read_text()
+    unit = tmp_path / "tollkeeper.service"
+    unit.write_text(text.replace("/opt/tollkeeper/bin/tollkeeper", "/bin/true"))  # what is started must be there
+    command = [systemd_analyze(), "verify", str(unit)]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    unit.write_text(
+        text.replace("DynamicUser=yes", "DynamicUzer=yes").replace("/opt/tollkeeper/bin/tollkeeper", "/bin/true")
+    )
+    assert "DynamicUzer" in subprocess.run(command, capture_output=True, text=True).stderr
+
+
+def test_the_pages_for_operators_name_only_settings_that_exist() -> None:
+    for page in (ROOT / "docs" / "operate").glob("*.md"):
+        assert names(page.read_text()) <= KNOWN, page.name
+
+
+def test_the_pages_for_operators_name_only_commands_and_options_that_exist() -> None:
+    root = build()
+    for page in (ROOT / "docs" / "operate").glob("*.md"):
+        for line in re.findall(r"(?:^[$#] |bin/|`|exec tollkeeper )tollkeeper (.*?)(?:`|$)", page.read_text(), re.M):
+            words = line.split()
+            command: Any = root
+            while words and words[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0)]
+            assert command is not root, (page.name, line)
+            options = {name for parameter in command.params for name in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= options, (page.name, line)

@@ -13,6 +13,7 @@ from tollkeeper.integrations.metrics import MetricsApp, Sources, from_this_machi
 from tollkeeper.services.runner import Step
 
 from .parts import promtool
+from .write_metrics_docs import PAGE, page
 
 
 class FakeGate:
@@ -26,6 +27,10 @@ class FakeIngest:
     def __init__(self) -> None:
         self.counts = {"accepted": 4, "duplicate": 3, "conflict": 2, "rejected": 1, "unmatched": 1}
         self.rejected = {"too_old": 1}
+
+
+class FakeRetention:
+    removed = 8
 
 
 class FakeWriter:
@@ -50,8 +55,10 @@ def sources(tmp_path: Path) -> Sources:
         FakeGate(),
         FakeIngest(),
         FakeWriter(),
+        FakeRetention(),
         lambda: [step],
         {"main": tmp_path / "x.db", "usage": tmp_path / "missing.db"},
+        lambda: 4096,
         lambda: {"allowed": 6},
     )
 
@@ -112,6 +119,8 @@ async def test_every_number_kept_is_shown(sources: Sources) -> None:
     assert shown["tollkeeper_build_info", ("version", "1.2.3")] == 1
     assert shown["tollkeeper_background_failures_total", ("step", "retention")] == 1
     assert shown["tollkeeper_background_last_success_timestamp_seconds", ("step", "retention")] == 1795000000.5
+    assert shown[("tollkeeper_usage_free_bytes",)] == 4096
+    assert shown[("tollkeeper_retention_removed_events_total",)] == 8
     assert shown["tollkeeper_file_size_bytes", ("file", "main")] == 5
     assert ("tollkeeper_file_size_bytes", ("file", "usage")) not in shown  # unknown, so not zero
     assert shown[("process_resident_memory_bytes",)] > 0
@@ -121,6 +130,10 @@ def test_promtool_finds_nothing_to_say(sources: Sources) -> None:
     text = generate_latest(make_registry(sources))
     checked = subprocess.run([promtool(), "check", "metrics"], input=text, capture_output=True)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def test_the_page_lists_every_metric() -> None:
+    assert PAGE.read_text() == page(PAGE.read_text()), "run: python tests/ops/write_metrics_docs.py"
 
 
 def test_a_value_on_a_boundary_belongs_to_it() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.upkeep import verify_database
 
 from .collector import PARENT, Collector
@@ -94,6 +95,19 @@ def test_metrics_of_a_server_count_what_it_did(place: Place) -> None:
         'tollkeeper_http_request_duration_seconds_count{method="GET",route="unmatched",status="4xx"} 1.0',
     ):
         assert line in text.splitlines(), text
+
+
+def test_metrics_seen_through_a_reverse_proxy_need_a_token_that_may_read_them(place: Place) -> None:
+    with Tollkeeper(place.url) as app:
+        keys = {scope: app.keys.create(kind="server", scopes=[scope]).key for scope in ("metrics:read", "usage:read")}
+    through = {"x-forwarded-for": "203.0.113.9"}
+    with serving(place) as served:
+        answers = [
+            served.request("GET", "/metrics", headers=through | {"authorization": f"Bearer {token}"})[0]
+            for token in (keys["metrics:read"], TOKEN, keys["usage:read"], place.key, "junk")
+        ]
+        assert served.request("GET", "/metrics", headers=through)[0] == 401
+    assert answers == [200, 200, 401, 401, 401]
 
 
 def test_the_log_is_json_names_requests_and_holds_no_secret(place: Place) -> None:

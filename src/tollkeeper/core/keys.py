@@ -20,7 +20,7 @@ CHECKSUM_LENGTH = 6
 KEY_LENGTH = len("tk_live_") + RANDOM_LENGTH + CHECKSUM_LENGTH
 
 KeyKind = Literal["customer", "server"]
-SERVER_SCOPES = ("check", "events:write", "usage:read")
+SERVER_SCOPES = ("check", "events:write", "usage:read", "metrics:read")
 
 
 @dataclass(frozen=True, slots=True)

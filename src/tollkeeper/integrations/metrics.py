@@ -57,6 +57,12 @@ class WriterCounts(Protocol):
     def queued(self) -> int: ...
 
 
+class RetentionCounts(Protocol):
+    """`removed`: events taken out of the log by age."""
+
+    removed: int
+
+
 class StepCounts(Protocol):
     """One background step. `succeeded_at` in µs since 1970, None before the first time."""
 
@@ -68,15 +74,20 @@ class StepCounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers are. `proxy`: outcome → requests, of the proxies in this process; `files`: role → path."""
+    """Where the numbers are. `proxy`: outcome → requests, of the proxies in this process; `files`: role → path.
+
+    `free_bytes`: what of the usage file later events will use again.
+    """
 
     version: str
     requests: RequestStats
     gate: GateCounts
     ingest: IngestCounts
     writer: WriterCounts
+    retention: RetentionCounts
     steps: Callable[[], Iterable[StepCounts]]
     files: Mapping[str, Path]
+    free_bytes: Callable[[], int]
     proxy: Callable[[], Mapping[str, int]] = dict
 
 
@@ -175,6 +186,16 @@ class TollkeeperCollector(Collector):
             except OSError:
                 continue  # unknown is not zero: no sample
         yield sizes
+        yield GaugeMetricFamily(
+            "tollkeeper_usage_free_bytes",
+            "Space inside the usage file that removed events left and later ones use again.",
+            value=self._sources.free_bytes(),
+        )
+        yield _counter(
+            "tollkeeper_retention_removed_events",
+            "Events taken out of the usage log by age.",
+            self._sources.retention.removed,
+        )
 
     def _background(self) -> Iterator[Metric]:
         runs = CounterMetricFamily("tollkeeper_background_runs", "Runs of a background step.", labels=["step"])

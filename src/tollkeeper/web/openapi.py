@@ -39,7 +39,7 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
 
 DESCRIPTION: Final = """\
 Send `Authorization: Bearer …` with every request under `/v1`: the **admin token** may do everything, a **server key** what its
-scopes say (`check`, `events:write`, `usage:read`), a **customer's own key** reads its own usage.
+scopes say (`check`, `events:write`, `usage:read`, `metrics:read`), a **customer's own key** reads its own usage.
 
 Bodies are JSON in UTF-8. Decimals are strings, money is in major units, times are RFC 3339 with a zone. A field or parameter that
 is not known is refused. Lists come in pages: pass `next_cursor` on as `cursor`.

@@ -132,8 +132,11 @@ class SqlitePair:
             sync(marker.parent)
             if kept is not None:
                 self._set_aside(kept)
+            owner = ours.main.parent.stat()
             for written, place in fresh:
+                _give(written, owner)
                 written.replace(place)
+            _give(ours.lock, owner)
             sync(marker.parent)
             marker.unlink()
             sync(marker.parent)
@@ -173,6 +176,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    """Restored by root, the files are still the server's, who owns the folder."""
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 _NEW = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC

@@ -83,7 +83,7 @@ class NewKeyTerms(Sent):
     scopes: list[str] = Field(
         default_factory=list,
         max_length=32,
-        description="A customer's key: words of your own. A server key: `check`, `events:write`, `usage:read`.",
+        description="A customer's key: words of your own. A server key: `check`, `events:write`, `usage:read`, `metrics:read`.",
         examples=[["reports:read"]],
     )
     expires_at: SentInstant | None = Field(None, description="In the future; null never expires.", examples=[None])

@@ -181,6 +181,11 @@ class UsageReader:
                 data,
             )
 
+    def free_bytes(self) -> int:
+        """Pages of the file that nothing stands in."""
+        db = self._db()
+        return int(db.pragma("freelist_count")) * int(db.pragma("page_size"))
+
     def last_seq(self) -> int:
         return int(self._db().execute("SELECT coalesce(max(seq), 0) FROM events").get or 0)
 

@@ -80,7 +80,7 @@ def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]])
         return
     with db:
         for number, step in enumerate(steps[version:], start=version + 1):
-            db.execute(step)
+            db.execute(step).fetchall()  # to its end, also past a statement that answers rows
             if number == 1:
                 db.pragma("application_id", APPLICATION_ID)
                 db.executemany("INSERT INTO info VALUES (?, ?)", list(info().items()))

@@ -1,0 +1,102 @@
+"""The usage file's own migrations, on a file that is full."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from spine import Spine
+from tollkeeper.core.events import UsageEvent
+from tollkeeper.storage.sql.usage import schema
+from tollkeeper.upkeep import verify_database
+
+from .test_verify import busy
+
+STEP = """
+CREATE TABLE notes (seq INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
+SELECT count(*) FROM events;
+INSERT INTO notes SELECT seq, 'of ' || customer FROM events;
+CREATE INDEX unmatched_last ON unmatched (last_seq);
+"""
+
+
+@pytest.fixture
+def filled(spine: Spine) -> Spine:
+    """Closed, after some weeks."""
+    busy(spine, random.Random(8))
+    spine.app.close()
+    return spine
+
+
+def content(path: Path) -> dict[str, list[Any]]:
+    """Every row of every table of the first version."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    tables = ("info", "names", "meters", "meter_epochs", "events", "timed_ids", "rollups", "unmatched")
+    found = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+    found["version"] = [db.pragma("user_version")]
+    db.close()
+    return found
+
+
+def with_steps(monkeypatch: pytest.MonkeyPatch, *steps: str) -> None:
+    first = schema.migrations()
+    monkeypatch.setattr(schema, "migrations", lambda: [*first, *steps])
+
+
+def test_a_later_version_takes_over_a_full_file_and_goes_on_counting(
+    filled: Spine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(filled.app.files.usage)
+    assert len(before["events"]) > 300
+    with_steps(monkeypatch, STEP)
+    filled.reopen()
+    filled.app.close()
+    after = content(filled.app.files.usage)
+    assert (before.pop("version"), after.pop("version")) == ([1], [2])
+    assert after == before
+    db = apsw.Connection(str(filled.app.files.usage))
+    assert db.execute("SELECT count(*) FROM notes").get == len(before["events"])
+    db.close()
+    filled.reopen()
+    customer = filled.customer("pro")
+    events: list[Any] = [UsageEvent("fresh", "api.call", customer=customer)]
+    assert [result.status for result in filled.app.ingest.ingest_wait("live", events)] == ["accepted"]
+    assert verify_database(filled.url).ok
+
+
+@pytest.mark.parametrize(
+    "broken", ["CREATE TABLE notes (", "INSERT INTO notes SELECT seq, NULL FROM events", "CREATE TABLE events (a)"]
+)
+def test_a_migration_that_fails_leaves_the_file_as_it_was_and_the_old_version_runs(
+    filled: Spine, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    before = content(filled.app.files.usage)
+    with monkeypatch.context() as later:
+        with_steps(later, STEP, broken)
+        with pytest.raises(Exception, match=r"cannot be used|damaged"):
+            filled.reopen()
+    assert content(filled.app.files.usage) == before
+    filled.reopen()
+    assert verify_database(filled.url).ok
+
+
+def test_a_backup_of_an_earlier_version_restores_into_a_later_one(
+    filled: Spine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tollkeeper.upkeep import backups
+
+    made = backups(filled.url).make(tmp_path / "backup")
+    with_steps(monkeypatch, STEP)
+    filled.reopen()
+    filled.app.close()
+    backups(filled.url).restore(tmp_path / "backup", force=True)
+    assert content(filled.app.files.usage)["version"] == [1]
+    filled.reopen()
+    assert verify_database(filled.url).events == made.state.events
+    filled.app.close()
+    assert content(filled.app.files.usage)["version"] == [2]
+    filled.reopen()
