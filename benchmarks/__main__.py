@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers, groups and files are cleared away
     started = time.time()
     console = Console(width=None if sys.stdout.isatty() else 180)
     missing = machine.missing_parts()
