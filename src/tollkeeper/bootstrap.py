@@ -73,7 +73,7 @@ class Tollkeeper:
             clock,
             max_age_days=event_max_age_days,
         )
-        self.usage = Usage(reader, self._periods, clock)
+        self.usage = Usage(reader, self._calendar, clock)
         self.retention = Retention(
             lambda before_us, most: writer.call(lambda log: compact(log, before_us, most)), now_us, retention_days
         )
@@ -151,9 +151,9 @@ class Tollkeeper:
                 self._key_customers[key_id] = found
         return found
 
-    def _periods(self, environment: Environment, customer: str) -> tuple[int, str] | None:
-        account = self.gate.account_of(environment, customer)
-        return None if account is None else (account.anchor, account.zone)
+    def _calendar(self, environment: Environment, customer: str) -> tuple[int, str, str] | None:
+        grant = self.database.grants.by_customer(environment, customer)
+        return None if grant is None else (*grant.calendar, grant.customer.zone)
 
 
 def serve(settings: Settings) -> None:

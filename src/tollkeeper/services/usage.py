@@ -10,7 +10,7 @@ from typing import Protocol
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, NotFound
 from tollkeeper.core.metering import CELL_SECONDS, format_quantity, join_quantity
-from tollkeeper.core.periods import ZoneInvalid, find_zone, period_at
+from tollkeeper.core.periods import EARLIEST_US, ZoneInvalid, find_zone, period_at
 from tollkeeper.core.usage import WINDOWS, CellRow, UnmatchedType, UsageRow, Window, windows
 from tollkeeper.services.clock import Clock
 
@@ -48,13 +48,16 @@ class UsageAnswer:
 
 
 class Usage:
-    """`periods(environment, customer)` gives the anchor (µs) and zone of a customer's periods, None when there is no such customer."""
+    """`calendar(environment, customer)` gives the anchor (µs) and zone of a customer's periods and the zone of its days and months.
+
+    None when there is no such customer. The two zones differ once a customer was given another: what was bought keeps its periods.
+    """
 
     def __init__(
-        self, cells: Cells, periods: Callable[[Environment, str], tuple[int, str] | None], clock: Clock
+        self, cells: Cells, calendar: Callable[[Environment, str], tuple[int, str, str] | None], clock: Clock
     ) -> None:
         self._cells = cells
-        self._periods = periods
+        self._calendar = calendar
         self._clock = clock
         self._known_since: int | None = None
 
@@ -79,24 +82,27 @@ class Usage:
         if not numbers:
             raise NotFound(f"There is no meter {meter!r}.")
         anchor: int | None = None
+        period_zone = "UTC"
         if customer is not None:
-            found = self._periods(environment, customer)
+            found = self._calendar(environment, customer)
             if found is None:
                 raise NotFound(f"There is no customer {customer!r}.")
-            anchor = found[0]
-            zone = zone or found[1]
+            anchor, period_zone, shown_zone = found
+            zone = zone or shown_zone
         elif window == "period":
             raise InvalidRequest("window=period needs a customer: each has a period of its own.")
         zone = zone or "UTC"
         self._check(window, zone, group_by)
         now = self._clock.now_us()
         end = now + 1 if end is None else end
-        if start is None:
-            start = period_at(anchor or 0, zone if anchor is not None else "UTC", min(end, now))[0]
-        start, end = self._widen(start, end, anchor, zone)
+        if start is None:  # `end` is not part of what is asked for: at a boundary it is the period before
+            start = period_at(anchor or 0, period_zone, max(min(end - 1, now), EARLIEST_US))[0]
+        start, end = self._widen(start, end, anchor, period_zone)
         if start >= end:
             raise InvalidRequest("from is not before to.")
-        edges = [(start, end)] if window is None else self._windows(start, end, window, zone, anchor)
+        edges = [(start, end)]
+        if window is not None:
+            edges = self._windows(start, end, window, period_zone if window == "period" else zone, anchor)
         return self._gather(meter, numbers, environment, customer, key, edges, group_by)
 
     def _gather(
