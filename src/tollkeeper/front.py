@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,15 +39,38 @@ class Running:
     proxy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Both addresses, taken."""
+
+    main: Listener
+    proxy: socket
+
+
+@contextlib.contextmanager
+def taken(server: Server, address: str, upstream: str) -> Iterator[Sockets]:
+    """The server's address and the proxy's `address`, before anything is made that is shown only once.
+
+    Raises InvalidRequest, AddressTaken.
+    """
+    host, port = read_address(address)
+    with contextlib.ExitStack() as stack:
+        main = server.listener()
+        stack.callback(main.socket.close)
+        front = bind(host, port, "--listen")
+        stack.callback(front.close)
+        _require_no_loop(upstream, [main.socket, front])
+        yield Sockets(main, front)
+
+
 def run(
     server: Server,
     options: ProxyOptions,
-    address: str,
+    sockets: Sockets,
     ready: Callable[[Running], None],
     others: Sequence[Listener] = (),
 ) -> None:
-    """Answer on the server's address and, through the gate, on `address`, until told to stop. Raises InvalidRequest, AddressTaken."""
-    host, port = read_address(address)
+    """Answer on the server's address and, through the gate, on the proxy's, until told to stop. Raises InvalidRequest."""
     require_meters(server.toll, options)
     finished = {
         method: hot(server.requests, method, "proxy", server.settings.log_requests) for method in (*METHODS, OTHER)
@@ -59,22 +83,17 @@ def run(
         lambda scope, *told: finished.get(scope["method"], finished[OTHER])(scope, *told),
     )
     server.proxy_counts = lambda: proxy.counts.calls
-    with contextlib.ExitStack() as stack:
-        main = server.listener()
-        stack.callback(main.socket.close)
-        front = Listener(proxy, bind(host, port, "--listen"), plain=True)
-        stack.callback(front.socket.close)
-        _require_no_loop(options.upstream, [main, front])
-        running = Running(main.url, front.url)
+    front = Listener(proxy, sockets.proxy, plain=True)
+    running = Running(sockets.main.url, front.url)
 
-        async def answer() -> None:
-            await proxy.start()
-            try:
-                await server.run([main, front, *others], lambda: ready(running))
-            finally:
-                await proxy.close()
+    async def answer() -> None:
+        await proxy.start()
+        try:
+            await server.run([sockets.main, front, *others], lambda: ready(running))
+        finally:
+            await proxy.close()
 
-        on_a_loop(answer())
+    on_a_loop(answer())
 
 
 def read_address(text: str) -> tuple[str, int]:
@@ -97,11 +116,11 @@ def require_meters(toll: Tollkeeper, options: ProxyOptions) -> None:
         raise InvalidRequest(f"The catalog has no meter {', '.join(missing)}; it has {', '.join(meters)}.")
 
 
-def _require_no_loop(upstream: str, listeners: Sequence[Listener]) -> None:
+def _require_no_loop(upstream: str, sockets: Sequence[socket]) -> None:
     parts = urlsplit(upstream)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    for listener in listeners:
-        host, own_port = listener.socket.getsockname()[:2]
+    for own in sockets:
+        host, own_port = own.getsockname()[:2]
         if port == own_port and parts.hostname in {"localhost", "127.0.0.1", "::1", host}:
             raise InvalidRequest(f"upstream: {upstream} is Tollkeeper itself; name the address of your API.")
 
@@ -111,13 +130,13 @@ def proxy(settings: Settings, options: ProxyOptions, address: str, say: Callable
     read_address(address)  # before anything is written
     if not settings.catalog_path.exists() and not settings.database_path.exists():
         raise InvalidRequest(NO_CATALOG)
-    with opened(settings, say) as server:
+    with opened(settings, say) as server, taken(server, address, options.upstream) as sockets:
 
         def ready(running: Running) -> None:
             say(f"Tollkeeper listens on {running.server}")
             say(f"The proxy to {options.upstream} listens on {running.proxy}")
 
-        run(server, options, address, ready)
+        run(server, options, sockets, ready)
 
 
 def answers(upstream: str) -> bool:
@@ -156,7 +175,7 @@ def wrap(
         say(f"{settings.catalog} written: {_terms(free, price, currency)}.")
     elif path.read_bytes() != catalog.encode():
         say(f"{settings.catalog} is there already and is used as it is; --free, --price and --currency change nothing.")
-    with opened(settings, say) as server:
+    with opened(settings, say) as server, taken(server, address, upstream) as sockets:
         toll = server.toll
         meter = _first_meter(toll)
         keys = _first_keys(toll)
@@ -179,7 +198,7 @@ def wrap(
                 say("What it used:")
                 say(f'  curl "{running.server}/v1/usage?meter={meter}" -H "Authorization: Bearer {keys["live"]}"')
 
-        run(server, ProxyOptions(upstream, read_rules(meter, "1", free_paths)), address, ready)
+        run(server, ProxyOptions(upstream, read_rules(meter, "1", free_paths)), sockets, ready)
 
 
 def write_catalog(path: Path, text: str) -> None:
@@ -235,16 +254,19 @@ def demo(environ: Mapping[str, str], folder: Path, address: str, say: Callable[[
     settings = Settings.load(environ, folder)
     if not settings.catalog_path.exists():
         write_catalog(settings.catalog_path, example_catalog(name="Small tools"))
-    with opened(settings, lambda _: None) as server, contextlib.closing(bind("127.0.0.1", 0, "--listen")) as bound:
+    with (
+        opened(settings, lambda _: None) as server,
+        contextlib.closing(bind("127.0.0.1", 0, "--listen")) as bound,
+        taken(server, address, (upstream := Listener(demo_api.app, bound)).url) as sockets,
+    ):
         keys = remembered_keys(server.toll, folder / "keys.json")
-        upstream = Listener(demo_api.app, bound)
         meter = _first_meter(server.toll)
 
         def ready(running: Running) -> None:
             for line in _guide(running, keys["live"], meter, folder):
                 say(line)
 
-        run(server, ProxyOptions(upstream.url, read_rules(meter, "1", ["/"])), address, ready, [upstream])
+        run(server, ProxyOptions(upstream.url, read_rules(meter, "1", ["/"])), sockets, ready, [upstream])
 
 
 def remembered_keys(toll: Tollkeeper, path: Path) -> dict[str, str]:

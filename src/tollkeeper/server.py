@@ -147,7 +147,7 @@ class Server:
 
     def listener(self) -> Listener:
         """Bound to the settings' host and port. Raises AddressTaken."""
-        return Listener(self.app, bind(self.settings.host, self.settings.port, "PORT"))
+        return Listener(self.app, bind(self.settings.host, self.settings.port, "--port or PORT"))
 
     def _stop(self) -> None:
         self._stopping = True

@@ -30,6 +30,20 @@ def test_a_busy_port_is_named_with_the_way_to_another(tmp_path: Path) -> None:
         assert refused.stdout == ""
 
 
+def test_a_busy_port_does_not_use_up_the_keys_that_wrap_shows_once(tmp_path: Path) -> None:
+    with bind("127.0.0.1", 0, "--listen") as taken:
+        port = str(taken.getsockname()[1])
+        for busy in (
+            run(tmp_path, "wrap", "http://127.0.0.1:9", "--listen", "0", PORT=port),
+            run(tmp_path, "wrap", "http://127.0.0.1:9", "--listen", port, PORT="0"),
+        ):
+            assert busy.returncode == 1
+            assert f"127.0.0.1:{port} cannot be listened on" in busy.stderr
+            assert ("--port" in busy.stderr) != ("--listen" in busy.stderr)
+    with running(tmp_path, "wrap", "http://127.0.0.1:9", "--listen", "0", PORT="0") as wrap:
+        assert [line for line in wrap.until("/v1/usage") if line.startswith("  live  tk_live_")]
+
+
 def test_wrap_lets_free_paths_through_and_ends_well_on_either_signal(tmp_path: Path) -> None:
     upstream = f"http://127.0.0.1:{free_port()}"
     with running(tmp_path, "wrap", upstream, "--free-path", "/health", "--listen", "0", PORT="0") as wrap:

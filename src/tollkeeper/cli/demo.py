@@ -14,12 +14,15 @@ EXAMPLES = examples("tollkeeper demo", "tollkeeper demo --port 4000 --listen 909
 
 def demo(
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the server; above PORT.", show_default=False)
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port of the server; above PORT.", show_default=False),
     ] = None,
     listen: Annotated[
-        str, typer.Option(help="HOST:PORT or PORT of the example API behind the gate.")
+        str, typer.Option(metavar="ADDRESS", help="HOST:PORT or PORT of the example API behind the gate.")
     ] = "127.0.0.1:8080",
-    folder: Annotated[Path, typer.Option(help="Where its database and keys are kept.")] = Path("tollkeeper-demo"),
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its database and keys are kept.")] = Path(
+        "tollkeeper-demo"
+    ),
 ) -> None:
     """Start Tollkeeper with a small example API behind the gate.
 

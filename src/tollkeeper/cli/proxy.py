@@ -26,39 +26,52 @@ EXAMPLES = examples(
 
 
 def proxy(
-    upstream: Annotated[str, typer.Option(help="Where the API answers, such as http://localhost:8000.")],
-    listen: Annotated[str, typer.Option(help="HOST:PORT or PORT of the API behind the gate.")] = "127.0.0.1:8080",
-    meter: Annotated[str, typer.Option(help="The meter that counts a call.")] = "api_calls",
-    cost: Annotated[str, typer.Option(help="What a call costs, a decimal.")] = "1",
+    upstream: Annotated[str, typer.Option(metavar="URL", help="Where the API answers, such as http://localhost:8000.")],
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="HOST:PORT or PORT of the API behind the gate.")
+    ] = "127.0.0.1:8080",
+    meter: Annotated[str, typer.Option(metavar="KEY", help="The meter that counts a call.")] = "api_calls",
+    cost: Annotated[str, typer.Option(metavar="DECIMAL", help="What a call costs, a decimal.")] = "1",
     count_on: Annotated[
         CountOn | None, typer.Option(help="What is counted; otherwise as the meter says.", show_default=False)
     ] = None,
     free: Annotated[
-        list[str] | None, typer.Option(help="Path that passes without a key, with all below it.", show_default=False)
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Path that passes without a key, with all below it.", show_default=False),
     ] = None,
     price: Annotated[
         list[str] | None,
-        typer.Option(help="PATH=METER or PATH=METER:COST for a path and all below it.", show_default=False),
+        typer.Option(
+            metavar="PRICE", help="PATH=METER or PATH=METER:COST for a path and all below it.", show_default=False
+        ),
     ] = None,
     key_header: Annotated[
         list[str] | None,
-        typer.Option(help="Header a key stands in; Authorization and X-API-Key otherwise.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Header a key stands in; Authorization and X-API-Key otherwise.", show_default=False
+        ),
     ] = None,
     key_parameter: Annotated[
-        list[str] | None, typer.Option(help="Query parameter a key stands in; api_key otherwise.", show_default=False)
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Query parameter a key stands in; api_key otherwise.", show_default=False),
     ] = None,
     trust_forwarded: Annotated[
         int,
         typer.Option(
-            min=0, max=10, help="How many proxies in front of this one are believed about the caller's address."
+            min=0,
+            max=10,
+            metavar="COUNT",
+            help="How many proxies in front of this one are believed about the caller's address.",
         ),
     ] = 0,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Seconds until the upstream must begin to answer.")
+        float,
+        typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Seconds until the upstream must begin to answer."),
     ] = 60.0,
     keep_host: Annotated[bool, typer.Option("--keep-host", help="Send the caller's Host to the upstream.")] = False,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the server; above PORT.", show_default=False)
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port of the server; above PORT.", show_default=False),
     ] = None,
 ) -> None:
     """Start the server and a proxy in front of an API.

@@ -18,11 +18,18 @@ EXAMPLES = examples(
 
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; above TOLLKEEPER_HOST.", show_default=False)
+        str | None,
+        typer.Option(metavar="HOST", help="Address to listen on; above TOLLKEEPER_HOST.", show_default=False),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port to listen on; above PORT. 0 takes a free one.", show_default=False),
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Port to listen on; above PORT. 0 takes a free one.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Start the server.

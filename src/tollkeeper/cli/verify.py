@@ -39,7 +39,10 @@ def verify(
     else:
         totals = plural(found.rollups, "total")
         if found.ok:
-            terminal.say(f"{totals} equal the log ({plural(found.events, 'event')}).", "green")
+            terminal.say(
+                f"{totals} {'equals' if found.rollups == 1 else 'equal'} the log ({plural(found.events, 'event')}).",
+                "green",
+            )
         else:
             terminal.say(f"{plural(found.differences, 'total')} of {found.rollups:,} do not equal the log.", "bold red")
             for line in found.shown:

@@ -16,17 +16,26 @@ EXAMPLES = examples(
 
 
 def wrap(
-    upstream: Annotated[str, typer.Argument(help="Where your API answers, such as http://localhost:8000.")],
-    free: Annotated[str, typer.Option(help="Calls a month that cost nothing.")] = "1000",
-    price: Annotated[str, typer.Option(help="Price of each call beyond, in major units.")] = "0.001",
-    currency: Annotated[str, typer.Option(help="ISO 4217 code.")] = "usd",
-    listen: Annotated[str, typer.Option(help="HOST:PORT or PORT of your API behind the gate.")] = "127.0.0.1:8080",
+    upstream: Annotated[
+        str, typer.Argument(metavar="URL", help="Where your API answers, such as http://localhost:8000.")
+    ],
+    free: Annotated[str, typer.Option(metavar="DECIMAL", help="Calls a month that cost nothing.")] = "1000",
+    price: Annotated[str, typer.Option(metavar="DECIMAL", help="Price of each call beyond, in major units.")] = "0.001",
+    currency: Annotated[str, typer.Option(metavar="CODE", help="ISO 4217 code.")] = "usd",
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="HOST:PORT or PORT of your API behind the gate.")
+    ] = "127.0.0.1:8080",
     free_path: Annotated[
         list[str] | None,
-        typer.Option(help="Path that passes without a key, with all below it, such as /health.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Path that passes without a key, with all below it, such as /health.",
+            show_default=False,
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of the server; above PORT.", show_default=False)
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port of the server; above PORT.", show_default=False),
     ] = None,
 ) -> None:
     """Price an API that you already run.
