@@ -177,6 +177,18 @@ def test_a_repeated_check_id_is_counted_once_and_takes_once(spine: Spine) -> Non
     assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "1"  # type: ignore[union-attr]
 
 
+def test_the_answer_to_a_repeated_check_says_what_is_used_without_the_repeat(spine: Spine) -> None:
+    customer = spine.customer()
+    raw = spine.key(customer)
+    spine.app.gate.check(raw, "api_calls", 3)
+    first = spine.app.gate.check(raw, "api_calls", 2, id="order-1")
+    again = spine.app.gate.check(raw, "api_calls", 2, id="order-1")
+    assert (again.code, again.event_id) == ("VALID", None)
+    assert (again.quota, again.rate_limits) == (first.quota, first.rate_limits)
+    assert again.headers() == first.headers()
+    assert json.loads(again.to_json()) == again.as_dict()
+
+
 def test_a_revoked_key_stops_at_once(spine: Spine) -> None:
     new = spine.app.keys.create(customer=spine.customer())
     assert codes(spine, new.key, 1) == ["VALID"]

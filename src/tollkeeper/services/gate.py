@@ -429,6 +429,7 @@ class Gate:
     def refund(self, decision: Decision, *, limits: bool = True) -> None:
         """Give back what an admitted check took: its event was not recorded, or had been already. A second call does nothing.
 
+        The decision tells from then on what is used and what remains without it.
         `limits` False gives back the quota alone: a call that was made and failed is not billed, but it was made.
         """
         steady = self._steady_ns()
@@ -438,9 +439,15 @@ class Gate:
             amount, decision.amount = decision.amount, 0
             if amount == 0:
                 return
+            decision.used -= amount
             weight = -(-amount // NANOS)
-            for bucket in view.buckets if limits else ():
-                bucket.tat = refund(bucket.tat, steady, bucket.interval * (weight if bucket.weighted else 1))
+            if limits:
+                tats = list(decision.tats)
+                for i, bucket in enumerate(view.buckets):
+                    spent = bucket.interval * (weight if bucket.weighted else 1)
+                    bucket.tat = refund(bucket.tat, steady, spent)
+                    tats[i] = refund(tats[i], decision.now, spent)
+                decision.tats = tats
             if decision.resets_at == view.account.end:
                 view.total.used -= amount
                 count_others(view, amount, -1)
