@@ -168,7 +168,8 @@ def test_a_repeated_check_id_is_counted_once_and_takes_once(spine: Spine) -> Non
     customer = spine.customer()
     raw = spine.key(customer)
     for _ in range(5):
-        assert spine.app.gate.check(raw, "api_calls", id="order-1").code == "VALID"
+        decision = spine.app.gate.check(raw, "api_calls", id="order-1")
+        assert (decision.code, decision.quota.used) == ("VALID", "1")  # type: ignore[union-attr]
         spine.time.move(SECOND)
     assert spine.used(customer=customer) == "1"
     assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "1"  # type: ignore[union-attr]

@@ -51,6 +51,30 @@ async def test_an_allowed_call_is_counted_and_told_what_is_left(stage: Stage) ->
     assert stage.used() == "1"
 
 
+async def test_a_call_that_failed_is_not_shown_as_used(stage: Stage) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    stage.upstream.handle = refuse
+    async with stage.client.get(f"{stage.url}/x", headers=stage.auth()) as answer:
+        assert answer.status == 404
+        assert answer.headers["RateLimit"] == '"minute";r=999;t=1, "quota-api_calls";r=300'
+    await stage.upstream.runner.cleanup()
+    async with stage.client.get(f"{stage.url}/x", headers=stage.auth()) as answer:
+        assert answer.status == 502
+        assert answer.headers["RateLimit"].endswith('"quota-api_calls";r=300')
+
+
+async def test_a_path_that_costs_nothing_still_meets_the_rate_limits(tmp_path: Path) -> None:
+    async with staged(tmp_path, rules=read_rules("api_calls", "1", (), ["/free=api_calls:0"])) as stage:
+        statuses = []
+        for _ in range(3):
+            async with stage.client.get(f"{stage.url}/free", headers=stage.auth(stage.tight)) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 200, 429]
+        assert stage.used(customer="slow") == "0"
+
+
 async def test_the_upstream_learns_who_calls_and_never_the_key(stage: Stage) -> None:
     forged = {"X-Tollkeeper-Customer": "evil", "X_Tollkeeper_Plan": "pro", "x-tollkeeper-request-id": "evil"}
     async with stage.client.get(f"{stage.url}/", headers={**stage.auth(), **forged, "Cookie": "a=1"}) as answer:

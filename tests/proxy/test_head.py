@@ -245,6 +245,13 @@ def test_a_redirect_to_the_upstream_leads_back_through_the_gate(sent: bytes, tol
     assert (b"Location", told) in pass_back(307, (b"Location", sent))
 
 
+def test_the_links_of_an_answer_lead_back_through_the_gate() -> None:
+    sent = b'<http://up:8000/a?page=2>; rel="next", <HTTP://up:8000>; rel=first, <http://up:80001/>, </b>'
+    told = b'<https://api.test/a?page=2>; rel="next", <https://api.test>; rel=first, <http://up:80001/>, </b>'
+    assert (b"Link", told) in pass_back(200, (b"Link", sent))
+    assert (b"Link", sent) in pass_back(200, (b"Link", sent), public="")
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -119,7 +119,8 @@ class Proxy:
             if snapshot is None and looks_like_key(raw):
                 snapshot = await asyncio.to_thread(self.gate.load, raw)
         try:
-            decision = self.gate.judge(snapshot, rule.meter, rule.cost, None, head.ip)
+            # a cost of 0 would only ask: what costs nothing is judged without its meter, and so limited
+            decision = self.gate.judge(snapshot, rule.meter if rule.cost else None, rule.cost, None, head.ip)
         except (NotFound, InvalidRequest) as error:
             log.error("the proxy cannot judge a call: %s", error.detail)
             raise TollkeeperError("The gate in front of this API is not set up for this path.") from error

@@ -100,6 +100,8 @@ class Call:
         try:
             options = self._proxy.options
             status = response.status
+            if not 200 <= status < 300:
+                await self._settle(status)  # before the head, which tells what is left
             try:
                 if not 200 <= status <= 599:
                     raise ValueError(f"its status {status} cannot be passed on")

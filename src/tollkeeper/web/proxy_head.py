@@ -30,6 +30,7 @@ _OUR_ANSWER: Final = frozenset(b"x-request-id ratelimit ratelimit-policy".split(
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _UNPRINTED: Final = re.compile(rb"[^\x21-\x7e]")
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_LINK: Final = re.compile(rb"<([^<>]*)>")
 _FIELD_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
@@ -245,7 +246,7 @@ def answer_head(
 ) -> list[tuple[bytes, bytes]]:
     """The fields of an upstream's answer that go to the client, and ours. Raises ValueError when they cannot be passed on.
 
-    A Location that begins with `upstream` (scheme and authority) is given the client's own view, `public`.
+    A Location or Link that begins with `upstream` (scheme and authority) is given the client's own view, `public`.
     """
     names = [(name, name.lower().translate(_SPELLING)) for name, _ in raw]
     dropped = set(_HOP_BY_HOP)
@@ -274,6 +275,8 @@ def answer_head(
             raise ValueError(f"its header {name[:60]!r} holds control characters")
         if spelled in (b"location", b"content-location"):
             value = _rebase(value, upstream.encode(), public.encode())
+        elif spelled == b"link":
+            value = _LINK.sub(lambda found: b"<" + _rebase(found[1], upstream.encode(), public.encode()) + b">", value)
         out.append((name, value))
     return out + list(ours)
 
