@@ -98,24 +98,21 @@ class Call:
     async def _pass_on(self, head: Head) -> None:
         response = await self._ask(head)
         try:
-            options = self._proxy.options
             status = response.status
             if not 200 <= status < 300:
                 await self._settle(status)  # before the head, which tells what is left
             try:
                 if not 200 <= status <= 599:
                     raise ValueError(f"its status {status} cannot be passed on")
-                fields = answer_head(
-                    status, response.raw_headers, self._own_fields(), options.origin, f"{head.scheme}://{head.host}"
-                )
-                if "date" not in response.headers:
-                    fields.append((b"date", formatdate(usegmt=True).encode()))
+                fields = self._fields(response, head)
             except ValueError as fault:
                 log.warning("the upstream's answer is malformed: %s", fault)
                 raise UpstreamUnreachable(
                     self.said("The API behind this gate gave an answer that cannot be passed on.")
                 ) from fault
             await self._settle(status)
+            if self.decision is not None and not self.decision.amount:
+                fields = self._fields(response, head)  # given back, so what remains is another number
             self.status = status
             await self.send({"type": "http.response.start", "status": status, "headers": fields})
             if await self._stream(response.content):
@@ -198,6 +195,16 @@ class Call:
             ("x-tollkeeper-environment", (who and who.environment) or ""),
             ("x-tollkeeper-request-id", request_id),
         ]
+
+    def _fields(self, response: aiohttp.ClientResponse, head: Head) -> list[tuple[bytes, bytes]]:
+        """What the client gets of the upstream's fields, and ours. Raises ValueError."""
+        origin = self._proxy.options.origin
+        fields = answer_head(
+            response.status, response.raw_headers, self._own_fields(), origin, f"{head.scheme}://{head.host}"
+        )
+        if "date" not in response.headers:
+            fields.append((b"date", formatdate(usegmt=True).encode()))
+        return fields
 
     def _own_fields(self) -> list[tuple[bytes, bytes]]:
         if self.decision is None:
