@@ -24,7 +24,7 @@ from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
 from tollkeeper.web import listen
 from tollkeeper.web.app import Services, create_app
-from tollkeeper.web.auth import Authenticator
+from tollkeeper.web.auth import Authenticator, authorization_of
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.hot import App, HotEndpoints, Receive, Scope, Send
 from tollkeeper.web.listen import Listener, bind
@@ -120,7 +120,7 @@ class Server:
         )
 
     def _may_read_metrics(self, scope: Any) -> bool:
-        authorization = next((v.decode("latin-1") for n, v in scope["headers"] if n == b"authorization"), None)
+        authorization = authorization_of(scope)
         client = scope.get("client")
         try:
             self.authenticator.authenticate(authorization, client[0] if client else None).require("metrics:read")

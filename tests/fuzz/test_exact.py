@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.ingest import Result
+from tollkeeper.web.check import CheckRequest, decode_check
 from tollkeeper.web.events import decode_events
-from tollkeeper.web.hot import CheckRequest, decode_check
 
 from . import bodies, exact
 

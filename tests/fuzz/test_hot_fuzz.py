@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollkeeper.web.hot import MAX_CHECK_BODY, MAX_EVENTS_BODY
+from tollkeeper.web.check import MAX_CHECK_BODY
+from tollkeeper.web.hot import MAX_EVENTS_BODY
 
 from . import bodies
 from .surface import ADMIN, ADMIN_TOKEN, CUSTOMER, JSON, Surface

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from listening import listening
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.web.errors import Problems
-from tollkeeper.web.listen import Listener, bind, serve
 from tollkeeper.web.proxy import Proxy
 from tollkeeper.web.proxy_options import ProxyOptions, read_rules
 
@@ -85,23 +85,6 @@ class Stage:
             return await asyncio.wait_for(reader.read(), 10)
         finally:
             writer.close()
-
-
-@asynccontextmanager
-async def listening(app: Any, plain: bool = True, grace: int = 5) -> AsyncIterator[str]:
-    """An ASGI application on a free port of loopback."""
-    listener = Listener(app, bind("127.0.0.1", 0, "--listen"), plain)
-    url = listener.url
-    ready, stop = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(serve([listener], ready=ready.set, stop=stop, grace=grace))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-    try:
-        yield url
-    finally:
-        waiting.cancel()
-        stop.set()
-        await task
 
 
 @asynccontextmanager

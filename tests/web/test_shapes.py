@@ -11,8 +11,9 @@ from tollkeeper.core.gate import STATUS
 from tollkeeper.services.ingest import Result
 from tollkeeper.web.api.hot import HOT, Check, Decided, EventResult, EventResults, EventSent
 from tollkeeper.web.app import create_openapi
+from tollkeeper.web.check import CheckRequest
 from tollkeeper.web.events import EventBody
-from tollkeeper.web.hot import CheckRequest, encode_results
+from tollkeeper.web.hot import encode_results
 
 
 def properties(name: str) -> dict[str, Any]:

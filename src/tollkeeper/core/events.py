@@ -6,6 +6,7 @@ deduplicated by a tree in time order, all others by 128 bits of BLAKE2b.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -125,6 +126,18 @@ class Outcome(NamedTuple):
 
     status: str
     seq: int
+
+
+class Pending(Protocol):
+    """What waits for a commit on an event loop: an `asyncio.Future[None]`, or what behaves as one. It is resolved on its loop's thread."""
+
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
 
 
 class LoggedEvent(NamedTuple):

@@ -180,7 +180,7 @@ class Decision:
     `id`: 128 bits, a ULID; the request and its usage event share it.
     """
 
-    __slots__ = ("amount", "code", "id", "now", "reason", "resets_at", "tats", "terms", "used", "who")
+    __slots__ = ("_ulid", "amount", "code", "id", "now", "reason", "resets_at", "tats", "terms", "used", "who")
 
     def __init__(
         self,
@@ -205,6 +205,7 @@ class Decision:
         self.resets_at = resets_at
         self.amount = amount
         self.reason = reason
+        self._ulid = ""
 
     @property
     def allowed(self) -> bool:
@@ -217,7 +218,10 @@ class Decision:
 
     @property
     def ulid(self) -> str:
-        return ulid_of(self.id)
+        text = self._ulid
+        if not text:
+            text = self._ulid = ulid_of(self.id)
+        return text
 
     @property
     def request_id(self) -> str:
@@ -379,7 +383,8 @@ class Decision:
 
 
 def _text(billionths: int) -> str:
-    return str(billionths // NANOS) if billionths % NANOS == 0 else format_quantity(join_quantity(0, billionths))
+    units, nanos = divmod(billionths, NANOS)
+    return str(units) if not nanos else format_quantity(join_quantity(0, billionths))
 
 
 @lru_cache(maxsize=4096)

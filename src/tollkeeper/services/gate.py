@@ -27,6 +27,7 @@ from tollkeeper.core.events import (
     FoldTuple,
     LogRow,
     Outcome,
+    Pending,
     digest_id,
     pack_id,
 )
@@ -57,7 +58,7 @@ class Log(Protocol):
     def submit(
         self,
         rows: list[LogRow],
-        future: asyncio.Future[None] | None = None,
+        future: Pending | None = None,
         settled: Callable[[Any], None] | None = None,
     ) -> Any: ...
 
@@ -502,7 +503,7 @@ class Gate:
         if ticket.outcomes is not None:
             self.settle(decision, ticket.outcomes)
 
-    def submit(self, decision: Decision, id: str | None, future: asyncio.Future[None]) -> Ticket:
+    def submit(self, decision: Decision, id: str | None, future: Pending) -> Ticket:
         """The first half of `commit`; whoever calls it awaits the future and then settles or refunds."""
         try:
             ticket: Ticket = self._log.submit([self.row(decision, id)], future)

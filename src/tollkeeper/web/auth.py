@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Forbidden, Unauthorized
@@ -40,6 +40,17 @@ class Caller:
 ADMIN: Final = Caller("admin")
 
 
+class _Known:
+    """A key that was read, and whom it speaks for."""
+
+    __slots__ = ("caller", "key")
+
+    def __init__(self, key: ApiKey) -> None:
+        self.key = key
+        scopes = frozenset(key.scopes) if key.kind == "server" else OWN_USAGE
+        self.caller = Caller(key.kind, scopes, key.customer, key.environment, key.id)
+
+
 class _Unread:
     """Not in the cache; None there means: read, and no such key."""
 
@@ -57,7 +68,7 @@ class Authenticator:
         self._admin_digest = sha256(admin_token.encode()).digest()
         self._key_by_digest = key_by_digest
         self._now_us = now_us
-        self._keys: dict[bytes, ApiKey | None] = {}
+        self._keys: dict[bytes, _Known | None] = {}
         self._lock = threading.Lock()
         self._generation = 0
         self._used: dict[str, int] = {}
@@ -75,13 +86,37 @@ class Authenticator:
 
     def authenticate(self, authorization: str | None, peer: str | None = None) -> Caller:
         """Raises Unauthorized, or Forbidden for a key bound to other addresses than `peer`. Reads storage once per key."""
+        caller = self.from_memory(authorization, peer)
+        if caller is not None:
+            return caller
+        digest = sha256(_bearer(authorization).encode()).digest()
+        generation = self._generation
+        key = self._key_by_digest(digest)
+        known = None if key is None else _Known(key)
+        with self._lock:
+            if generation == self._generation:  # a change that came meanwhile wins
+                if len(self._keys) >= CACHED:
+                    self._keys.clear()
+                self._keys[digest] = known
+        return self._judge(known, peer)
+
+    def from_memory(self, authorization: str | None, peer: str | None = None) -> Caller | None:
+        """`authenticate` without a read; None when storage must be asked."""
         token = _bearer(authorization)
         digest = sha256(token.encode()).digest()
         if hmac.compare_digest(digest, self._admin_digest):
             return ADMIN
-        key = self._key(token, digest)
-        if key is None:
+        known = self._keys.get(digest, _UNREAD)
+        if isinstance(known, _Unread):
+            if looks_like_key(token) is not None:
+                return None
+            known = None
+        return self._judge(known, peer)
+
+    def _judge(self, known: _Known | None, peer: str | None) -> Caller:
+        if known is None:
             raise Unauthorized("This token is not known here.")
+        key = known.key
         if key.revoked_at is not None:
             raise Unauthorized("This token is revoked.")
         now = self._now_us()
@@ -90,31 +125,16 @@ class Authenticator:
         if key.ips and not _within(peer, key.ips):
             raise Forbidden("This token may not be used from this address.")
         self._used[key.id] = now
-        scopes = frozenset(key.scopes) if key.kind == "server" else OWN_USAGE
-        return Caller(key.kind, scopes, key.customer, key.environment, key.id)
+        return known.caller
 
-    def knows(self, authorization: str | None) -> bool:
-        """Whether `authenticate` will answer from memory."""
-        try:
-            token = _bearer(authorization)
-        except Unauthorized:
-            return True
-        return sha256(token.encode()).digest() in self._keys or looks_like_key(token) is None
 
-    def _key(self, token: str, digest: bytes) -> ApiKey | None:
-        known = self._keys.get(digest, _UNREAD)
-        if not isinstance(known, _Unread):
-            return known
-        if looks_like_key(token) is None:
-            return None
-        generation = self._generation
-        key = self._key_by_digest(digest)
-        with self._lock:
-            if generation == self._generation:  # a change that came meanwhile wins
-                if len(self._keys) >= CACHED:
-                    self._keys.clear()
-                self._keys[digest] = key
-        return key
+def authorization_of(scope: Mapping[str, Any]) -> str | None:
+    """The first Authorization header of an ASGI scope."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            return text
+    return None
 
 
 def _bearer(authorization: str | None) -> str:

@@ -1,27 +1,26 @@
-"""The hot endpoints, plain ASGI: `/v1/check` and `/v1/events`. Everything else goes on to the application behind them."""
+"""The hot endpoints as plain ASGI, `/v1/check` and `/v1/events`; `direct` offers checks to the protocol. All else goes to the application."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from hmac import compare_digest
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 
-from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
+from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, TollkeeperError, TooLarge
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest, Result
-from tollkeeper.web.auth import ADMIN, Authenticator, Caller
+from tollkeeper.web.auth import Authenticator, Caller, authorization_of
+from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
+from tollkeeper.web.direct import Direct
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.events import decode_events
-from tollkeeper.web.json import LONG_BITS, UNDECODED, inspect, refusal
 
 Scope = dict[str, Any]
 Finished = Callable[[Any, int, float], None]
@@ -31,28 +30,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("tollkeeper.web")
 
-MAX_CHECK_BODY = 64 * 1024
 MAX_EVENTS_BODY = 8 * 1024 * 1024
 
-JSON = (b"content-type", b"application/json")
-
-
-class CheckRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/check`. `cost` a decimal; `id` makes a retry safe; `durable` false asks for the early answer."""
-
-    key: str
-    meter: str | None = None
-    cost: str | int = "1"
-    scope: str | None = None
-    ip: str | None = None
-    id: str | None = None
-    reserve: bool = False
-    durable: bool = True
-
-
-FIELD_NAMES = [b'"%s"' % name.encode() for name in CheckRequest.__struct_fields__]
-
-_check = msgspec.json.Decoder(CheckRequest)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -71,15 +50,13 @@ class HotEndpoints:
         finished: Mapping[str, Finished],
     ) -> None:
         self._app = app
-        self._gate = gate
         self._ingest = ingest
         self._authenticator = authenticator
         self._problems = problems
-        self._admin = b"Bearer " + authenticator.admin_token.encode()
-        self._known: set[str] = set()
-        self._docs = docs
         self._finished_check = finished["/v1/check"]
         self._finished_events = finished["/v1/events"]
+        self._check = Check(gate, authenticator, self._failure, self._finished_check, docs=docs)
+        self.direct: Mapping[bytes, Direct] = {b"/v1/check": self._check.direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path")
@@ -102,63 +79,26 @@ class HotEndpoints:
         await send({"type": "http.response.body", "body": body})
         finished(scope, status, started)
 
-    def _failure(self, scope: Scope, error: Exception) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def _failure(self, scope: Scope, error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         if not isinstance(error, TollkeeperError):
             logger.error("request failed", exc_info=error, extra={"request_id": self._problems.request_id(scope)})
             error = TollkeeperError("Something failed inside Tollkeeper. The log tells more under this request_id.")
         return self._problems.answer(scope, error)
 
     async def _caller(self, scope: Scope, need: str) -> Caller:
-        authorization = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                if compare_digest(value, self._admin):
-                    return ADMIN
-                authorization = value.decode("latin-1")
-                break
+        authorization = authorization_of(scope)
         client = scope.get("client")
         peer = client[0] if client else None
-        authenticator = self._authenticator
-        if authorization in self._known or authenticator.knows(authorization):
-            caller = authenticator.authenticate(authorization, peer)
-        else:
-            caller = await asyncio.to_thread(authenticator.authenticate, authorization, peer)
-            if authorization is not None and len(self._known) < 10_000:
-                self._known.add(authorization)  # from now on without a thread; still judged each time
+        caller = self._authenticator.from_memory(authorization, peer)
+        if caller is None:
+            caller = await asyncio.to_thread(self._authenticator.authenticate, authorization, peer)
         caller.require(need)
         return caller
 
     async def check(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/check`: the decision, after its usage event is committed."""
         caller = await self._caller(scope, "check")
-        body = await read_body(scope, receive, MAX_CHECK_BODY)
-        request = decode_check(body)
-        gate = self._gate
-        snapshot = gate.find(request.key)
-        if snapshot is None and looks_like_key(request.key) is not None:
-            snapshot = await asyncio.to_thread(gate.load, request.key)
-        if snapshot is not None and caller.environment is not None and snapshot.who.environment != caller.environment:
-            snapshot = None  # a test token does not see live keys, nor the other way round
-        cost = request.cost
-        decision = gate.judge(snapshot, request.meter, 1 if cost == "1" else cost, request.scope, request.ip)
-        scope[SCOPE_CALLER] = decision.who
-        scope[SCOPE_REQUEST_ID] = decision.request_id
-        request_id = decision.request_id.encode()
-        if not decision.amount:
-            return request_id, decision.to_json(self._docs)
-        if request.durable:
-            future = asyncio.get_running_loop().create_future()
-            ticket = gate.submit(decision, request.id, future)
-            try:
-                await future
-            except TollkeeperError:
-                gate.refund(decision)
-                raise
-            if ticket.outcomes is not None:
-                gate.settle(decision, ticket.outcomes)
-            return request_id, decision.to_json(self._docs)
-        gate.record(decision, request.id)
-        return request_id, decision.to_json(self._docs, pending=True)
+        return await self._check.asgi(scope, caller, await read_body(scope, receive, MAX_CHECK_BODY))
 
     async def events(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/events`: an answer per event, after the commit. The answer, not the HTTP status, is the acknowledgement."""
@@ -171,26 +111,6 @@ class HotEndpoints:
                 content_type = value.decode("latin-1")
         results = await self._ingest.ingest(environment, decode_events(body, content_type))
         return self._problems.request_id(scope).encode(), encode_results(results)
-
-
-def decode_check(body: bytes) -> CheckRequest:
-    """Raises InvalidRequest, naming the field."""
-    try:
-        request = _check.decode(body)
-    except UNDECODED as error:
-        raise refusal(body, error) from None
-    # a known field twice is the one fault the decoder lets pass, beside a long number; without escapes it shows in the text
-    if (
-        b"\\" in body
-        or any(body.count(name) > 1 for name in FIELD_NAMES)
-        or (type(request.cost) is int and request.cost.bit_length() > LONG_BITS)
-    ):
-        inspect(body)
-    if request.reserve:
-        raise InvalidRequest("reserve is not offered by this version; leave it out.")
-    if request.id is not None and not 0 < len(request.id) <= 256:
-        raise InvalidRequest(f"id has {len(request.id)} characters; expected 1 to 256.")
-    return request
 
 
 def encode_results(results: Sequence[Result]) -> bytes:

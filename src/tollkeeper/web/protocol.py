@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with two differences: heads are bounded (431), and a request that is no HTTP is told why it is refused.
+"""uvicorn's HTTP protocol with three differences: heads are bounded (431), a request that is no HTTP is told why it is refused, and
+what the application offers as `direct` is answered without a task (`web.direct`).
 
 A refused connection is read on for LINGER seconds: closed with bytes unread it would be reset, and the answer lost with it.
 """
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tollkeeper.core.errors import InvalidRequest, TollkeeperError
 from tollkeeper.core.ids import new_id
+from tollkeeper.web import direct
 from tollkeeper.web.errors import ERRORS, HeadersTooLarge
 
 MAX_HEADER_BYTES: Final = 32 * 1024
@@ -35,6 +37,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._chunk = 0
         self._refused = False
+        self._endpoints = getattr(self.app, "direct", direct.NONE)
+        self._exchange: direct.Exchange | None = None  # while its request is read
+        self._endpoint: direct.Direct | None = None
+        self._defaults: list[tuple[bytes, bytes]] | None = None
+        self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -48,6 +55,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEADER_BYTES:
                 self._refuse_head()
 
+    def on_message_begin(self) -> None:
+        self._unset_keepalive_if_required()  # the request before it may have been answered in this very call
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_ended = True
@@ -55,11 +66,63 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         if came > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
             raise ValueError("the head is too large")  # ends in send_400_response
-        super().on_headers_complete()
+        endpoint = self._endpoints.get(self.url)
+        if endpoint is not None and self._is_plain():
+            self._endpoint = endpoint
+            self.scope["method"] = "POST"
+            self.scope["path"] = self.url.decode()
+            self._exchange = self.cycle = direct.Exchange(self, self.scope)  # type: ignore[assignment,arg-type]
+        else:
+            super().on_headers_complete()
+
+    def _is_plain(self) -> bool:
+        parser, cycle = self.parser, self.cycle
+        return (
+            parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+        )
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            super().on_body(body)
+            return
+        exchange.body += body
+        if len(exchange.body) > direct.MAX_DIRECT_BODY:
+            self._leave_to_app(exchange)
 
     def on_message_complete(self) -> None:
         self._in_head = True
+        exchange = self._exchange
+        if exchange is not None:
+            assert self._endpoint is not None
+            self._exchange = None
+            if self._endpoint(exchange):
+                return
+            self._leave_to_app(exchange)
         super().on_message_complete()
+
+    def _leave_to_app(self, exchange: direct.Exchange) -> None:
+        """The request goes the way of ASGI after all, with what has been read of it."""
+        self._exchange = None
+        self.cycle = None  # type: ignore[assignment]
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and exchange.keep_alive
+        if exchange.body:
+            super().on_body(exchange.body)
+
+    def default_head(self) -> bytes:
+        """The server's own headers (the date), which uvicorn makes anew each second."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            self._default_head = b"".join(b"%b: %b\r\n" % header for header in defaults)
+        return self._default_head
 
     def send_400_response(self, msg: str) -> None:
         """Called while the parser's error is handled."""

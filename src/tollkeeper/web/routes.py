@@ -80,9 +80,10 @@ async def authenticate(request: Request) -> Caller:
     authenticator = services_of(request).authenticator
     authorization = request.headers.get("authorization")
     peer = request.client.host if request.client else None
-    if authenticator.knows(authorization):
-        return authenticator.authenticate(authorization, peer)
-    return await run_in_threadpool(authenticator.authenticate, authorization, peer)
+    caller = authenticator.from_memory(authorization, peer)
+    if caller is None:
+        caller = await run_in_threadpool(authenticator.authenticate, authorization, peer)
+    return caller
 
 
 class DecodedRequest(Request):

@@ -20,7 +20,7 @@ from typing import Any
 import apsw
 
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable, TollkeeperError
-from tollkeeper.core.events import LogRow, Outcome
+from tollkeeper.core.events import LogRow, Outcome, Pending
 from tollkeeper.core.stats import Histogram
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.log import UsageLog
@@ -42,7 +42,7 @@ class Ticket:
     def __init__(
         self,
         rows: Sequence[LogRow],
-        future: asyncio.Future[None] | None = None,
+        future: Pending | None = None,
         settled: Callable[[Ticket], None] | None = None,
     ) -> None:
         self.rows = rows
@@ -145,7 +145,7 @@ class UsageWriter:
     def submit(
         self,
         rows: Sequence[LogRow],
-        future: asyncio.Future[None] | None = None,
+        future: Pending | None = None,
         settled: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Queue rows for the next commit: all gate rows, or all from one client's batch. Answered by `future`, `settled` or `wait`."""
