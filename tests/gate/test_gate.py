@@ -12,6 +12,7 @@ import pytest
 from spine import DAY, SECOND, Spine
 from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, StorageUnavailable
 from tollkeeper.core.events import UsageEvent
+from tollkeeper.core.periods import period_at
 from tollkeeper.core.plans import Quota, RateLimit
 
 
@@ -58,6 +59,23 @@ def test_a_hard_quota_admits_exactly_its_limit_and_starts_again_with_the_next_pe
     spine.time.move(31 * DAY)
     assert codes(spine, raw, 1) == ["VALID"]
     assert spine.used(customer=customer) == "1"
+
+
+def test_a_clock_that_steps_back_over_a_boundary_uses_up_the_quota_it_was_judged_by(spine: Spine) -> None:
+    customer = spine.customer()
+    spine.app.customers.set_limit(customer, "live", RateLimit("burst", 1000, 1))
+    raw = spine.key(customer)
+    _, end = period_at(spine.time.now // 1000, "UTC", spine.time.now // 1000)
+    codes(spine, raw, 1)
+    spine.time.now = end * 1000
+    assert codes(spine, raw, 1) == ["VALID"]
+    spine.time.move(-1)  # or another thread read the clock just before
+    assert codes(spine, raw, 25) == ["VALID"] * 24 + ["QUOTA_EXCEEDED"]
+    spine.time.move(1)
+    assert spine.used(customer=customer) == "25"
+    assert spine.used(customer=customer, end=end) == "1"
+    spine.reopen()
+    assert codes(spine, raw, 1) == ["QUOTA_EXCEEDED"]
 
 
 def test_a_quota_is_what_it_was_after_a_restart(spine: Spine) -> None:

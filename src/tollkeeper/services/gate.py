@@ -336,10 +336,15 @@ class Gate:
         allowance = terms.allowance
         used = end = 0
         with self._lock:
+            if view is not None:
+                account = view.account
+                used, end = view.total.used, account.end
+                if (
+                    now_ns < account.start_ns
+                ):  # the clock was read before the period began, or went back: used is of this period
+                    now_ns = account.start_ns
             # inside the lock, so that ids rise in the order of admission
             id = (now_ns // 1_000_000) << 80 | self._boot | next(self._counter) & 0xFFFFFFFFFF
-            if view is not None:
-                used, end = view.total.used, view.account.end
             code, refuser, tats = decide(buckets, steady, weight, allowance, used, amount)
             self.decisions[who.environment][code] += 1  # type: ignore[index]  # a key has one
             if code == "VALID" and (amount or view is None):

@@ -28,6 +28,7 @@ class Account:
         "following",
         "stale",
         "start",
+        "start_ns",
         "start_s",
         "totals",
         "zone",
@@ -43,7 +44,7 @@ class Account:
         self.buckets: dict[tuple[str, str, int, int], Bucket] = {}
         self.totals: dict[int, Total] = {}
         self.following: dict[int, int] = {}
-        self.start = self.end = self.start_s = self.end_ns = 0
+        self.start = self.end = self.start_s = self.start_ns = self.end_ns = 0
 
     def total(self, meter: int) -> Total:
         total = self.totals.get(meter)
@@ -54,7 +55,7 @@ class Account:
     def begin(self, start: int, end: int, used: Mapping[int, int], following: Mapping[int, int]) -> None:
         """Make [start, end) the current period. Totals keep their identity, since snapshots hold them."""
         self.start, self.end = start, end
-        self.start_s, self.end_ns = start // 1_000_000, end * 1000
+        self.start_s, self.start_ns, self.end_ns = start // 1_000_000, start * 1000, end * 1000
         for total in self.totals.values():
             total.used = 0
         for meter, value in used.items():
