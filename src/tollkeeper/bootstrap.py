@@ -73,7 +73,7 @@ class Tollkeeper:
             clock,
             max_age_days=event_max_age_days,
         )
-        self.usage = Usage(reader, self._calendar, clock)
+        self.usage = Usage(reader, self._calendar, clock, max_age_days=event_max_age_days)
         self.retention = Retention(
             lambda before_us, most: writer.call(lambda log: compact(log, before_us, most)), now_us, retention_days
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from spine import DAY, SECOND, START, Spine
+from spine import CATALOG, DAY, SECOND, START, ManualClock, Spine
+from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.usage import Window
 
@@ -50,3 +53,13 @@ def test_days_are_of_the_zone_a_customer_has_now_and_periods_of_the_one_they_bou
     assert {row.start % (DAY // 1000) for row in days[1:]} == {(18 * 60 + 15) * 60 * 1_000_000}  # midnight at +05:45
     periods = usage.query("api_calls", customer=customer, start=ANCHOR, window="period").data
     assert periods[0].end == period_at(ANCHOR, "America/New_York", ANCHOR)[1]
+
+
+@pytest.mark.parametrize("age", [1, 35, 90])
+def test_days_no_event_could_have_come_from_are_unknown_and_not_zero(tmp_path: Path, age: int) -> None:
+    with Tollkeeper(str(tmp_path / "toll.db"), clock=ManualClock().clock(), event_max_age_days=age) as app:
+        app.catalog.apply(CATALOG)
+        days = app.usage.query("api_calls", start=ANCHOR - 100 * DAY // 1000, window="day").data
+        unknown = [row for row in days if row.state == "unknown"]
+        assert {row.value for row in unknown} == {None}
+        assert unknown[-1].end <= ANCHOR - age * DAY // 1000 < unknown[-1].end + DAY // 1000

@@ -50,15 +50,22 @@ class UsageAnswer:
 class Usage:
     """`calendar(environment, customer)` gives the anchor (µs) and zone of a customer's periods and the zone of its days and months.
 
-    None when there is no such customer. The two zones differ once a customer was given another: what was bought keeps its periods.
+    It gives None when there is no such customer. The two zones differ once a customer was given another: what was bought keeps its periods.
+    Nothing is known of a time that was over `max_age_days` before the file was made: events that old are not taken.
     """
 
     def __init__(
-        self, cells: Cells, calendar: Callable[[Environment, str], tuple[int, str, str] | None], clock: Clock
+        self,
+        cells: Cells,
+        calendar: Callable[[Environment, str], tuple[int, str, str] | None],
+        clock: Clock,
+        *,
+        max_age_days: int = 35,
     ) -> None:
         self._cells = cells
         self._calendar = calendar
         self._clock = clock
+        self._max_age_us = max_age_days * 86_400_000_000
         self._known_since: int | None = None
 
     def query(
@@ -169,7 +176,7 @@ class Usage:
 
     def _since(self) -> int:
         if self._known_since is None:
-            self._known_since = int(self._cells.info().get("created_at", "0")) - 35 * 86_400_000_000
+            self._known_since = int(self._cells.info().get("created_at", "0")) - self._max_age_us
         return self._known_since
 
     @staticmethod
