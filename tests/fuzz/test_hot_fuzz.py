@@ -191,6 +191,27 @@ def test_a_known_evil_is_refused_and_changes_nothing(surface: Surface, name: str
             assert all(result["code"] and result["detail"] for result in answer.json["results"])
 
 
+@pytest.mark.parametrize(
+    ("query", "test_key", "status"),
+    [
+        (b"enviroment=test", False, 400),  # misspelt: it would have been billed
+        (b"environment=test&x", False, 400),
+        (b"environment=live", True, 403),
+        (b"environment=test", True, 200),
+        (b"environment=test", False, 200),
+    ],
+)
+def test_a_parameter_that_would_be_passed_over_is_refused(
+    surface: Surface, query: bytes, test_key: bool, status: int
+) -> None:
+    headers = (*ADMIN, *JSON)
+    if test_key:
+        token = surface.app.keys.create(kind="server", environment="test", scopes=["events:write"]).key
+        headers = ((b"authorization", b"Bearer " + token.encode()), *JSON)
+    event = {**EVENT, "id": f"query {query!r} {test_key}"}
+    assert surface.call("/v1/events", json.dumps(event).encode(), headers=headers, query=query).status == status
+
+
 def test_a_client_that_leaves_half_way_changes_nothing(surface: Surface) -> None:
     body = json.dumps({**EVENT, "id": "half"}).encode()
     for chunks in ([body], [body[:10]], [body[:10], body[10:]]):

@@ -36,6 +36,12 @@ def test_a_key_is_well_formed_and_stored_as_its_digest(desk: Desk) -> None:
     assert desk.changes == ["acme"]
 
 
+def test_an_ipv4_address_written_as_ipv6_is_kept_as_the_address_it_is(desk: Desk) -> None:
+    sent = ["::ffff:10.1.2.3", "::ffff:10.0.0.0/104", "::ffff:0:0/96", "::/0"]
+    new = desk.keys.create("acme", ips=sent)
+    assert new.record.ips == ("10.1.2.3/32", "10.0.0.0/8", "0.0.0.0/0", "::/0")
+
+
 def test_the_secret_is_nowhere_in_the_database_or_in_what_is_printed(desk: Desk) -> None:
     one = desk.keys.create("acme", name="one")
     two = desk.keys.rotate(one.id)

@@ -120,6 +120,22 @@ def test_one_bad_event_never_spoils_its_batch(spine: Spine) -> None:
     assert spine.used("tokens", customer=customer) == "3.5"
 
 
+def test_the_secret_of_a_key_is_neither_kept_as_subject_nor_repeated(spine: Spine) -> None:
+    customer = spine.customer()
+    secret = spine.key(customer)
+    results = spine.app.ingest.ingest_wait(
+        "live",
+        [
+            UsageEvent("1", "api.call", subject=secret, customer=customer),
+            UsageEvent("2", "api.call", subject=secret),
+            UsageEvent("3", "api.call", customer=secret),
+        ],
+    )
+    assert [result.code for result in results] == ["subject_invalid", "subject_invalid", "unknown_customer"]
+    assert not [result for result in results if secret in str(result.detail)]
+    assert spine.used(customer=customer) == "0"
+
+
 def test_an_event_that_no_meter_counts_is_accepted_and_visible(spine: Spine) -> None:
     customer = spine.customer()
     results = spine.app.ingest.ingest_wait("live", [UsageEvent(str(i), "api.cal", customer=customer) for i in range(3)])

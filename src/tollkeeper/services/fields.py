@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Generic, TypeVar
 from unicodedata import category
 
@@ -115,16 +115,27 @@ def scope_names(field: str, value: object, most: int = 32) -> tuple[str, ...]:
 
 
 def networks(field: str, value: object, most: int = 64) -> tuple[str, ...]:
-    """Addresses and CIDR blocks in canonical form; a lone address is a block of one."""
+    """Addresses and CIDR blocks in canonical form; a lone address is a block of one.
+
+    Callers are compared as IPv4 where they are, so `::ffff:10.0.0.1` is kept as 10.0.0.1: as IPv6 it would never match.
+    """
     found = []
     for text in _strings(field, value, most):
         try:
             if "%" in text:
                 raise ValueError("an address with a zone belongs to one machine only")
-            found.append(str(ip_network(text)))
+            found.append(str(_plain(ip_network(text))))
         except ValueError as error:
             raise invalid(field, f"{text[:80]!r} is not an address or a CIDR block ({str(error)[:120]})") from None
     return tuple(dict.fromkeys(found))
+
+
+def _plain(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        inner = network.network_address.ipv4_mapped
+        if inner is not None:
+            return IPv4Network((inner, network.prefixlen - 96))
+    return network
 
 
 def rate_limit(limit: RateLimit) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import StorageUnavailable, TollkeeperError
 from tollkeeper.core.events import GATE_SOURCE, TEXT, UUID_RANDOM, Event, FoldTuple, LogRow, Outcome, digest_id, pack_id
+from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
 from tollkeeper.core.periods import cell_start, period_at
 from tollkeeper.services.clock import Clock
@@ -201,6 +202,10 @@ class Ingest:
         customer = event.customer
         if subject is not None and not 0 < len(subject) <= MAX_NAME:
             raise _Refused("subject_invalid", f"subject has {len(subject)} characters; expected 1 to {MAX_NAME}.")
+        if subject is not None and subject[:3] == "tk_" and looks_like_key(subject):
+            raise _Refused(
+                "subject_invalid", "subject is the secret of a key, which is kept nowhere; send the key's id."
+            )
         if customer is None:
             if subject is None:
                 raise _Refused(
@@ -271,6 +276,8 @@ class Ingest:
 
 
 def _shown(text: str) -> str:
+    if looks_like_key(text):
+        return "with the secret of a key as its id"
     return repr(text if len(text) <= 80 else f"{text[:79]}…")
 
 

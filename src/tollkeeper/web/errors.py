@@ -59,7 +59,7 @@ EVENT_CODES: Final[Mapping[str, str]] = {
     "invalid_json": "The event is not JSON",
     "source_invalid": "The event's source has a wrong length",
     "source_reserved": "This source is the gate's own",
-    "subject_invalid": "The event's subject has a wrong length",
+    "subject_invalid": "The event's subject cannot be taken",
     "time_invalid": "The event's time has no zone",
     "too_early": "The event lies in the future",
     "too_old": "The event is older than the window",

@@ -1,4 +1,4 @@
-"""The hot endpoints as plain ASGI, `/v1/check` and `/v1/events`; `direct` offers checks to the protocol. All else goes to the application."""
+"""The hot endpoints as plain ASGI: `/v1/check` and `/v1/events`; `direct` offers checks to the protocol, the rest goes to the application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import InvalidRequest, TollkeeperError, TooLarge
+from tollkeeper.core.errors import Forbidden, InvalidRequest, TollkeeperError, TooLarge
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest, Result
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
@@ -103,7 +103,7 @@ class HotEndpoints:
     async def events(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/events`: an answer per event, after the commit. The answer, not the HTTP status, is the acknowledgement."""
         scope[SCOPE_CALLER] = caller = await self._caller(scope, "events:write")
-        environment = caller.environment or environment_of(scope)
+        environment = environment_of(scope["query_string"], caller.environment)
         body = await read_body(scope, receive, MAX_EVENTS_BODY)
         content_type = ""
         for name, value in scope["headers"]:
@@ -121,14 +121,18 @@ def encode_results(results: Sequence[Result]) -> bytes:
     return _encode({"results": results, **counts})
 
 
-def environment_of(scope: Scope) -> Environment:
-    """`?environment=live|test` of a caller who may speak for both; live by default."""
-    query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    wanted = query.get("environment", ["live"])
-    if wanted == ["live"]:
-        return "live"
-    if wanted == ["test"]:
-        return "test"
+def environment_of(query_string: bytes, own: Environment | None) -> Environment:
+    """`?environment=live|test` of a caller who may speak for both (`own` None); live by default. Raises InvalidRequest, Forbidden."""
+    if not query_string:
+        return own or "live"
+    query = parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
+    if unknown := [name for name in query if name != "environment"]:  # misspelt, it would be counted as live
+        raise InvalidRequest(f"query.{ascii(unknown[0][:60])[1:-1]}: there is no such parameter; there is environment.")
+    wanted = query.get("environment", [own or "live"])
+    if wanted in (["live"], ["test"]):
+        if own is not None and wanted != [own]:
+            raise Forbidden(f"This is a {own} key; it does not write {wanted[0]} usage.")
+        return "test" if wanted == ["test"] else "live"
     raise InvalidRequest(f"environment is {','.join(wanted)[:60]!r}; expected live or test.")
 
 
