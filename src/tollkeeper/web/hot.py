@@ -1,4 +1,4 @@
-"""The hot endpoints as plain ASGI: `/v1/check` and `/v1/events`; `direct` offers checks to the protocol, the rest goes to the application."""
+"""The hot endpoints as plain ASGI: `/v1/check`, `/v1/events`. `direct` offers checks to the protocol; the rest goes to the application."""
 
 from __future__ import annotations
 
