@@ -42,6 +42,13 @@ def test_a_second_process_is_refused_with_the_pid_and_the_way_out(tmp_path: Path
         assert "TOLLKEEPER_URL" in refusal.value.detail
 
 
+def test_a_link_to_the_database_is_the_same_installation(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.symlink_to(tmp_path / "toll.db")
+    assert database_files(str(link)) == database_files(str(tmp_path / "toll.db"))
+
+
 def test_a_killed_owner_releases_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "x.lock"
     with hold(path) as owner:

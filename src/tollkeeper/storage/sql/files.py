@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ def database_files(url: str) -> DatabaseFiles:
     if not name or name.endswith("/") or "\0" in name or "?" in name or name.startswith(":"):
         raise InvalidRequest("The database must be a file; write sqlite:///path/tollkeeper.db.")
     main = Path(name).absolute()
+    if main.is_symlink():
+        main = Path(os.path.realpath(main))  # by either name it has the same lock and the same usage file
     stem = main.name.removesuffix(".db")
     return DatabaseFiles(main, main.with_name(f"{stem}-usage.db"), main.with_name(f"{stem}.lock"))
 
