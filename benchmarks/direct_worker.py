@@ -14,6 +14,7 @@ from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.events import LogRow, digest_id, pack_id
 from tollkeeper.core.ids import ulid
 from tollkeeper.services.meters import MeterSet
+from tollkeeper.services.submissions import submit
 
 CUSTOMERS = [f"cus_{number:026d}" for number in range(200)]
 UNDER_WAY = 16
@@ -58,10 +59,10 @@ def main(folder: Path, batch: int, ids: str, seconds: float) -> dict[str, float]
             rows = make_rows(ids, CHUNK, here.meters.current)
             batches = [rows[start : start + batch] for start in range(0, CHUNK, batch)]
             start = time.perf_counter()
-            under_way = deque(writer.submit(one) for one in batches[:UNDER_WAY])
+            under_way = deque(submit(writer, one) for one in batches[:UNDER_WAY])
             for one in batches[UNDER_WAY:]:
                 under_way.popleft().wait()
-                under_way.append(writer.submit(one))
+                under_way.append(submit(writer, one))
             while under_way:
                 under_way.popleft().wait()
             spent += time.perf_counter() - start

@@ -20,6 +20,7 @@ from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.events import GATE, GATE_SOURCE, UUID_RANDOM, UUID_TIMED, LogRow, digest_id
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.meters import MeterSet
+from tollkeeper.services.submissions import submit
 from tollkeeper.storage.sql.files import database_files
 
 DAY_US = 86_400_000_000
@@ -110,7 +111,7 @@ def _grow(here: Tollkeeper, path: Path, rows: Rows, events: int) -> None:
         batches = [rows.batch() for _ in range(BURST)]
         making += time.process_time() - before
         start = time.perf_counter()
-        tickets = [writer.submit(batch) for batch in batches]
+        tickets = [submit(writer, batch) for batch in batches]
         for ticket in tickets:
             outcomes = ticket.wait()
             if outcomes is not None and any(outcome.status != "accepted" for outcome in outcomes):

@@ -48,11 +48,14 @@ METERS = (
 
 
 @dataclass
-class SimTicket:
+class SimSubmission:
     rows: Sequence[LogRow]
     settled: Callable[[Any], None]
     outcomes: list[Outcome] | None = None
     error: Exception | None = None
+
+    def done(self) -> None:
+        self.settled(self)
 
 
 class SimReader(UsageReader):
@@ -116,21 +119,13 @@ class World:
 
     # the writer
 
-    def submit(
-        self, rows: Sequence[LogRow], future: object = None, settled: Callable[[Any], None] | None = None
-    ) -> SimTicket:
-        assert settled is not None
-        ticket = SimTicket(rows, settled)
-        self.queue.append(ticket)
-        return ticket
-
     def call(self, function: Callable[[UsageLog], Any]) -> Any:
         return function(self.log)
 
     def start(self) -> None:
         """A process begins: nothing is known but what is in the file."""
-        self.queue: list[SimTicket] = []
-        self.waiting: list[tuple[SimTicket, Batch]] = []
+        self.queue: list[SimSubmission] = []
+        self.waiting: list[tuple[SimSubmission, Batch]] = []
         self.log = UsageLog(self.db, now_us=lambda: self.now // 1000, random_ids=RandomIds(self.db, flush_at=8))
         clock = Clock(lambda: self.now, lambda: self.now, self.chance.getrandbits)
         self.table = MeterTable(MeterRegistry(self))  # type: ignore[arg-type]
@@ -159,18 +154,18 @@ class World:
         row = self.gate.row(decision, id)
         what = (row[6], row[4], decision.amount // 10**9, row[7])
 
-        def settled(ticket: SimTicket) -> None:
-            if ticket.error is not None:
+        def settled(submission: SimSubmission) -> None:
+            if submission.error is not None:
                 self.gate.refund(decision)
                 return
             try:
-                self.gate.settle(decision, ticket.outcomes)
+                self.gate.settle(decision, submission.outcomes)
             except Conflict:
                 self.conflicts += 1
                 return
-            self.acknowledge(decision, id, row, what, ticket.outcomes)
+            self.acknowledge(decision, id, row, what, submission.outcomes)
 
-        self.submit([row], None, settled)
+        self.queue.append(SimSubmission([row], settled))
 
     def acknowledge(
         self,
@@ -197,13 +192,13 @@ class World:
             self.ingest.settle(judged, [])
             return
 
-        def settled(ticket: SimTicket) -> None:
-            if ticket.error is not None:
+        def settled(submission: SimSubmission) -> None:
+            if submission.error is not None:
                 self.ingest._take_back(judged)
                 return
-            results = self.ingest.settle(judged, ticket.outcomes)
+            results = self.ingest.settle(judged, submission.outcomes)
             accepted = {}
-            outcomes = ticket.outcomes or [Outcome("accepted", 0)] * len(judged.rows)
+            outcomes = submission.outcomes or [Outcome("accepted", 0)] * len(judged.rows)
             for row, outcome, index in zip(judged.rows, outcomes, judged.indexes, strict=True):
                 where = (environment, row[1], batch[index].id)
                 value = row[8] if row[4] == "call" else int((batch[index].data or {}).get("tokens", 0))
@@ -218,7 +213,7 @@ class World:
             self.acknowledged |= accepted
             self.possible |= accepted
 
-        self.submit(judged.rows, None, settled)
+        self.queue.append(SimSubmission(judged.rows, settled))
 
     def event(self) -> UsageEvent:
         number = self.chance.randrange(40)
@@ -244,25 +239,25 @@ class World:
     def commit(self) -> None:
         """Some of what is queued, in order; now and then a statement fails."""
         count = self.chance.randint(1, 6)
-        tickets, self.queue = self.queue[:count], self.queue[count:]
-        if not tickets:
+        submissions, self.queue = self.queue[:count], self.queue[count:]
+        if not submissions:
             return
         fault = self.chance.random() < 0.15
         if fault:
             self.fail_at(self.chance.randrange(8))
         try:
-            answers = self.log.append([ticket.rows for ticket in tickets])
+            answers = self.log.append([submission.rows for submission in submissions])
         except apsw.IOError as error:
             self.faults += 1
-            for ticket in tickets:
-                ticket.error = StorageUnavailable(str(error))
+            for submission in submissions:
+                submission.error = StorageUnavailable(str(error))
         else:
-            for ticket, outcomes in zip(tickets, answers, strict=True):
-                ticket.outcomes = outcomes
+            for submission, outcomes in zip(submissions, answers, strict=True):
+                submission.outcomes = outcomes
         finally:
             self.log._execute, self.log._executemany = self.db.execute, self.db.executemany
-        for ticket in tickets:
-            ticket.settled(ticket)
+        for submission in submissions:
+            submission.done()
 
     def fail_at(self, statement: int) -> None:
         left = statement

@@ -10,6 +10,7 @@ import pytest
 from spine import DAY, SECOND, Spine
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.core.events import UsageEvent
+from tollkeeper.services.submissions import submit
 from tollkeeper.upkeep import backups, verify_database
 
 
@@ -105,7 +106,7 @@ def test_a_total_that_would_not_fit_spares_those_who_committed_with_it(spine: Sp
     batches = [batch("before", 1, 1), batch("fault", 400, most), batch("after", 1, 1)]
     rows = [spine.app.ingest.judge("live", events).rows for events in batches]
     with spine.stalled_writer():
-        before, fault, after = [spine.app.usage_file.writer.submit(some) for some in rows]
+        before, fault, after = [submit(spine.app.usage_file.writer, some) for some in rows]
     assert [outcome.status for outcome in before.wait() or ()] == ["accepted"]
     with pytest.raises(InvalidRequest):
         fault.wait()

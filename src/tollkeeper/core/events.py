@@ -7,11 +7,13 @@ deduplicated by a tree in time order, all others by 128 bits of BLAKE2b.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.ids import CROCKFORD, ulid_of
 
 TEXT: Final = 0
@@ -128,16 +130,26 @@ class Outcome(NamedTuple):
     seq: int
 
 
-class Pending(Protocol):
-    """What waits for a commit on an event loop: an `asyncio.Future[None]`, or what behaves as one. It is resolved on its loop's thread."""
+class Submission(Protocol):
+    """Rows for the next commit: all of gate ids, or all of one client's batch. `outcomes` None: all were accepted.
 
-    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    After the commit `done` is called once, with `outcomes` or `error` set: on the thread of `loop`, or on the writer's own without one.
+    It raises nothing. `early`: nobody waits for it, so the writer may gather more first.
+    """
 
-    def done(self) -> bool: ...
+    outcomes: list[Outcome] | None
+    error: TollkeeperError | None
 
-    def set_result(self, result: None, /) -> None: ...
+    @property
+    def rows(self) -> Sequence[LogRow]: ...
 
-    def set_exception(self, error: BaseException, /) -> None: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None: ...
+
+    @property
+    def early(self) -> bool: ...
+
+    def done(self) -> None: ...
 
 
 class LoggedEvent(NamedTuple):

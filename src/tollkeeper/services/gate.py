@@ -7,11 +7,10 @@ The only wait is for the commit of the usage event.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Protocol
@@ -27,7 +26,7 @@ from tollkeeper.core.events import (
     FoldTuple,
     LogRow,
     Outcome,
-    Pending,
+    Submission,
     digest_id,
     pack_id,
 )
@@ -41,26 +40,9 @@ from tollkeeper.core.ports import Grants
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others
+from tollkeeper.services.submissions import Awaited, Log, Waited
 
 UNKNOWN_KEYS = 10_000
-
-
-class Ticket(Protocol):
-    outcomes: list[Outcome] | None
-    error: TollkeeperError | None
-
-    def wait(self) -> list[Outcome] | None: ...
-
-
-class Log(Protocol):
-    """The usage log's writer. `submit` queues rows; the future, `wait` or `settled` (on the writer's thread) ends after their commit."""
-
-    def submit(
-        self,
-        rows: list[LogRow],
-        future: Pending | None = None,
-        settled: Callable[[Any], None] | None = None,
-    ) -> Any: ...
 
 
 class Totals(Protocol):
@@ -393,23 +375,22 @@ class Gate:
         view = decision.terms
         assert isinstance(view, MeterView)
         account = view.account
-        at_s = (decision.id >> 80) // 1000
+        ms = decision.id >> 80
+        at_s = ms // 1000
         cell = at_s - at_s % 900
         if cell < account.start_s <= at_s:
             cell = account.start_s
         amount = decision.amount
-        data = None
         if amount == NANOS:
             units, nanos, quantity, data = 1, 0, 1, view.unit_data
         else:
             units, nanos = divmod(amount, NANOS)
-            quantity = units
+            quantity, data = units, None
             if view.property is not None:
                 quantity, data = 1, _data(view.property, amount)
         folds: tuple[FoldTuple, ...] = ((view.entry.number, cell, units, nanos),)
         for other in view.others:
             folds += ((other.number, cell, quantity, 0) if other.by_count else (other.number, cell, units, nanos),)
-        at = (decision.id >> 80) * 1000
         flag = account.flag
         if id is None:
             flags, source, stored, digest = GATE << 1 | flag, GATE_SOURCE, decision.id.to_bytes(16, "big"), None
@@ -425,7 +406,7 @@ class Gate:
             view.event_type,
             decision.who.key_id,
             account.customer,
-            at,
+            ms * 1000,
             quantity,
             data,
             folds,
@@ -481,15 +462,20 @@ class Gate:
 
         Raises NotFound (no such meter), InvalidRequest (bad cost, id or ip), Conflict (id reused), StorageUnavailable (nothing counted).
         """
-        decision = self.judge(self.find(raw) or self.load(raw), meter, cost, scope, ip)
+        try:
+            snapshot = self._snapshots.get(sha256(raw.encode()).digest())
+        except UnicodeEncodeError:
+            snapshot = None
+        decision = self.judge(snapshot or self.load(raw), meter, cost, scope, ip)
         if not decision.amount:
             return decision
         if not wait:
             self.record(decision, id)
             return decision
         try:
-            ticket = self._log.submit([self.row(decision, id)])
-            outcomes = ticket.wait()
+            submission = Waited((self.row(decision, id),))
+            self._log.put(submission)
+            outcomes = submission.wait()
         except TollkeeperError:
             self.refund(decision)
             raise
@@ -498,24 +484,22 @@ class Gate:
 
     async def commit(self, decision: Decision, id: str | None = None) -> None:
         """Record an admitted check and wait for its commit, on an event loop. Gives back what it took when that fails."""
-        future = asyncio.get_running_loop().create_future()
-        ticket = self.submit(decision, id, future)
         try:
-            await future
+            submission = Awaited((self.row(decision, id),))
+            self._log.put(submission)
+            await submission.future
         except TollkeeperError:
             self.refund(decision)
             raise
-        if ticket.outcomes is not None:
-            self.settle(decision, ticket.outcomes)
+        self.settle(decision, submission.outcomes)
 
-    def submit(self, decision: Decision, id: str | None, future: Pending) -> Ticket:
-        """The first half of `commit`; whoever calls it awaits the future and then settles or refunds."""
+    def put(self, decision: Decision, submission: Submission) -> None:
+        """Record an admitted check by a submission of the caller's own; its `done` must settle or refund."""
         try:
-            ticket: Ticket = self._log.submit([self.row(decision, id)], future)
+            self._log.put(submission)
         except TollkeeperError:
             self.refund(decision)
             raise
-        return ticket
 
     def record(self, decision: Decision, id: str | None = None) -> None:
         """Record an admitted check without waiting: the early answer. What it may lose is what was queued when the process died.
@@ -523,17 +507,8 @@ class Gate:
         What the log then refuses, or knows already, is given back and counted in `early_lost` and `early_repeated`.
         """
         self.require_early(decision)
-
-        def settled(ticket: Ticket) -> None:
-            if ticket.error is not None:
-                self.early_lost += 1
-                self.refund(decision)
-            elif ticket.outcomes is not None and ticket.outcomes[0].status != "accepted":
-                self.early_repeated += 1
-                self.refund(decision)
-
         try:
-            self._log.submit([self.row(decision, id)], None, settled)
+            self._log.put(_Early(self, decision, (self.row(decision, id),)))
         except TollkeeperError:
             self.refund(decision)
             raise
@@ -546,6 +521,30 @@ class Gate:
             raise InvalidRequest(
                 f"durable=false is refused for {allowance.meter!r}: its quota is hard, and a hard quota is exact. Leave durable out."
             )
+
+
+class _Early:
+    """A check that was answered before its commit."""
+
+    __slots__ = ("_decision", "_gate", "error", "outcomes", "rows")
+
+    loop = None
+    early = True
+
+    def __init__(self, gate: Gate, decision: Decision, rows: tuple[LogRow]) -> None:
+        self._gate = gate
+        self._decision = decision
+        self.rows = rows
+        self.outcomes: list[Outcome] | None = None
+        self.error: TollkeeperError | None = None
+
+    def done(self) -> None:
+        if self.error is not None:
+            self._gate.early_lost += 1
+            self._gate.refund(self._decision)
+        elif self.outcomes is not None and self.outcomes[0].status != "accepted":
+            self._gate.early_repeated += 1
+            self._gate.refund(self._decision)
 
 
 def _from_where(ip: str | None) -> str:

@@ -18,9 +18,10 @@ from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
 from tollkeeper.core.periods import cell_start, period_at
 from tollkeeper.services.clock import Clock
-from tollkeeper.services.gate import Gate, Log
+from tollkeeper.services.gate import Gate
 from tollkeeper.services.meters import MeterEntry, MeterSet, MeterTable
 from tollkeeper.services.snapshots import Account
+from tollkeeper.services.submissions import Awaited, Log, submit
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -95,14 +96,14 @@ class Ingest:
             batch = await asyncio.to_thread(self.judge, environment, events)
         if not batch.rows:
             return self.settle(batch, [])
-        future = asyncio.get_running_loop().create_future()
+        submission = Awaited(batch.rows)
         try:
-            ticket = self._log.submit(batch.rows, future)
-            await future
+            self._log.put(submission)
+            await submission.future
         except TollkeeperError:
             self._take_back(batch)
             raise
-        return self.settle(batch, ticket.outcomes)
+        return self.settle(batch, submission.outcomes)
 
     def ingest_wait(self, environment: Environment, events: Sequence[Event | Result]) -> list[Result]:
         """`ingest` for threads."""
@@ -110,7 +111,7 @@ class Ingest:
         if not batch.rows:
             return self.settle(batch, [])
         try:
-            outcomes = self._log.submit(batch.rows).wait()
+            outcomes = submit(self._log, batch.rows).wait()
         except TollkeeperError:
             self._take_back(batch)
             raise

@@ -10,10 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
-from tollkeeper.core.errors import InvalidRequest
+from tollkeeper.core.errors import InvalidRequest, TollkeeperError
+from tollkeeper.core.events import LogRow, Outcome
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.keys import looks_like_key
-from tollkeeper.services.gate import Gate, Ticket
+from tollkeeper.services.gate import Gate
 from tollkeeper.services.snapshots import Snapshot
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
 from tollkeeper.web.direct import MAX_DIRECT_BODY, Exchange, Headers
@@ -98,8 +99,7 @@ class Check:
             if not decision.amount:
                 self._answer(exchange, started, decision)
             elif request.durable:
-                waiting = _Waiting(self, exchange, started, decision)
-                waiting.ticket = gate.submit(decision, request.id, waiting)
+                gate.put(decision, _Waiting(self, exchange, started, decision, gate.row(decision, request.id)))
             else:
                 gate.record(decision, request.id)
                 self._answer(exchange, started, decision, pending=True)
@@ -146,34 +146,29 @@ class Check:
 
 
 class _Waiting:
-    """A direct check until its commit: the log resolves it as it would a future, on the loop's thread."""
+    """A direct check until its commit (a Submission)."""
 
-    __slots__ = ("_check", "_decision", "_exchange", "_started", "ticket")
+    __slots__ = ("_check", "_decision", "_exchange", "_started", "error", "loop", "outcomes", "rows")
 
-    ticket: Ticket
+    early = False
 
-    def __init__(self, check: Check, exchange: Exchange, started: float, decision: Decision) -> None:
+    def __init__(self, check: Check, exchange: Exchange, started: float, decision: Decision, row: LogRow) -> None:
         self._check = check
         self._exchange = exchange
         self._started = started
         self._decision = decision
+        self.loop = exchange.loop
+        self.rows = (row,)
+        self.outcomes: list[Outcome] | None = None
+        self.error: TollkeeperError | None = None
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._exchange.loop
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, _: None) -> None:
+    def done(self) -> None:
         check, decision = self._check, self._decision
         try:
-            if self.ticket.outcomes is not None:
-                check._gate.settle(decision, self.ticket.outcomes)
+            if self.error is not None:
+                check._gate.refund(decision)
+                raise self.error
+            check._gate.settle(decision, self.outcomes)
             check._answer(self._exchange, self._started, decision)
         except Exception as error:
             check._fail(self._exchange, self._started, error)
-
-    def set_exception(self, error: BaseException) -> None:
-        check = self._check
-        check._gate.refund(self._decision)
-        check._fail(self._exchange, self._started, error)

@@ -1,17 +1,16 @@
 """The one thread that writes the usage file: group commit without a timer, checkpoints on a thread of their own.
 
-The next commit begins when the last has ended, with all that has queued up meanwhile. A ticket is answered after its commit, each in
+The next commit begins when the last has ended, with all that has queued up meanwhile. A submission is answered after its commit, each in
 its own try, so that a caller who went away never holds up the others.
 """
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
@@ -19,8 +18,8 @@ from typing import Any
 
 import apsw
 
-from tollkeeper.core.errors import InvalidRequest, StorageUnavailable, TollkeeperError
-from tollkeeper.core.events import LogRow, Outcome, Pending
+from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
+from tollkeeper.core.events import Submission
 from tollkeeper.core.stats import Histogram
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.log import UsageLog
@@ -32,46 +31,6 @@ LINGER_SECONDS = 0.005
 COMMIT_BOUNDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.4, 1.0, 5.0)
 CHECKPOINT_PAGES = 1024
 RESTART_PAGES = 16 * 1024  # 64 MiB
-
-
-class Ticket:
-    """One submission to the log. `outcomes` is None when all its rows were accepted."""
-
-    __slots__ = ("_committed", "error", "future", "outcomes", "rows", "settled")
-
-    def __init__(
-        self,
-        rows: Sequence[LogRow],
-        future: Pending | None = None,
-        settled: Callable[[Ticket], None] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.future = future
-        self.settled = settled
-        self.outcomes: list[Outcome] | None = None
-        self.error: TollkeeperError | None = None
-        self._committed: _thread.LockType | None = None
-        if future is None and settled is None:
-            self._committed = _thread.allocate_lock()  # a tenth of the cost of threading.Event
-            self._committed.acquire()
-
-    def wait(self) -> list[Outcome] | None:
-        """Block until the commit (threads only; a coroutine awaits `future`). Raises what the log raised."""
-        assert self._committed is not None
-        with self._committed:
-            pass
-        if self.error is not None:
-            raise self.error
-        return self.outcomes
-
-    def done(self) -> None:
-        if self._committed is not None:
-            self._committed.release()
-        elif self.settled is not None:
-            try:
-                self.settled(self)
-            except Exception:
-                logger.exception("after a usage commit")
 
 
 class Call:
@@ -99,22 +58,12 @@ class Call:
         self._event.set()
 
 
-def _early(item: Ticket | list[Ticket] | Call) -> bool:
-    """Nobody waits for it."""
-    if isinstance(item, list):
-        return all(ticket.settled is not None for ticket in item)
-    return isinstance(item, Ticket) and item.settled is not None
-
-
-def _finish(tickets: list[Ticket]) -> None:
-    """On the loop's thread: resolve what is still wanted."""
-    for ticket in tickets:
-        future = ticket.future
-        if future is not None and not future.done():
-            if ticket.error is not None:
-                future.set_exception(ticket.error)
-            else:
-                future.set_result(None)
+def _finish(submissions: list[Submission]) -> None:
+    for submission in submissions:
+        try:
+            submission.done()
+        except Exception:
+            logger.exception("after a usage commit")
 
 
 class UsageWriter:
@@ -128,8 +77,8 @@ class UsageWriter:
         self.failed_commits = 0
         self.commit_seconds = Histogram(COMMIT_BOUNDS)
         self.rows = 0
-        self._queue: SimpleQueue[Ticket | list[Ticket] | Call | None] = SimpleQueue()
-        self._turns: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
+        self._queue: SimpleQueue[list[Submission] | Call | None] = SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
         self.wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._restart_at = RESTART_PAGES
@@ -142,31 +91,20 @@ class UsageWriter:
         self._thread.start()
         self._checkpointer.start()
 
-    def submit(
-        self,
-        rows: Sequence[LogRow],
-        future: Pending | None = None,
-        settled: Callable[[Ticket], None] | None = None,
-    ) -> Ticket:
-        """Queue rows for the next commit: all gate rows, or all from one client's batch. Answered by `future`, `settled` or `wait`."""
+    def put(self, submission: Submission) -> None:
+        """Queue rows for the next commit. Raises StorageUnavailable once it is closing."""
         if self._closing:
             raise StorageUnavailable("Tollkeeper is shutting down; nothing was recorded. Try again.")
-        ticket = Ticket(rows, future, settled)
-        loop: asyncio.AbstractEventLoop | None = None
-        if future is not None:
-            loop = future.get_loop()
-        elif settled is not None:
-            loop = asyncio._get_running_loop()
+        loop = asyncio._get_running_loop() if submission.early else submission.loop
         if loop is None:
-            self._queue.put(ticket)
+            self._queue.put([submission])
+            return
+        turn = self._turns.get(loop)
+        if turn is None:
+            self._turns[loop] = [submission]
+            loop.call_soon(self._end_turn, loop)
         else:
-            turn = self._turns.get(loop)
-            if turn is None:
-                self._turns[loop] = [ticket]
-                loop.call_soon(self._end_turn, loop)
-            else:
-                turn.append(ticket)
-        return ticket
+            turn.append(submission)
 
     def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """What one turn of a loop submitted goes to the writer at once: one wake-up a turn, not one a request."""
@@ -207,7 +145,7 @@ class UsageWriter:
         get, get_nowait = self._queue.get, self._queue.get_nowait
         while True:
             item = get()
-            tickets: list[Ticket] = []
+            submissions: list[Submission] = []
             calls: list[Call] = []
             count = 0
             stop = waited = False
@@ -215,13 +153,10 @@ class UsageWriter:
             while True:
                 if item is None:
                     stop = True
-                elif isinstance(item, Ticket):
-                    tickets.append(item)
-                    count += len(item.rows)
                 elif isinstance(item, list):
-                    tickets += item
-                    for ticket in item:
-                        count += len(ticket.rows)
+                    submissions += item
+                    for submission in item:
+                        count += len(submission.rows)
                 else:
                     calls.append(item)
                 if count >= GROUP_ROWS or stop or calls:
@@ -229,7 +164,7 @@ class UsageWriter:
                 try:
                     item = get_nowait()
                 except Empty:
-                    if waited or (linger_until is None and any(ticket.settled is None for ticket in tickets)):
+                    if waited or (linger_until is None and not all(submission.early for submission in submissions)):
                         break
                     # all were answered already: nobody waits, so a larger group is cheaper
                     now = monotonic()
@@ -241,9 +176,9 @@ class UsageWriter:
                         item = get(timeout=linger_until - now)
                     except Empty:
                         break
-                    waited = item is None or not _early(item)
-            if tickets:
-                self._commit(tickets)
+                    waited = not isinstance(item, list) or not all(submission.early for submission in item)
+            if submissions:
+                self._commit(submissions)
                 if self.wal_pages >= self._restart_at:
                     self._finish_checkpoint()
             for call in calls:
@@ -251,16 +186,16 @@ class UsageWriter:
             if stop:
                 return
 
-    def _commit(self, tickets: list[Ticket]) -> None:
+    def _commit(self, submissions: list[Submission]) -> None:
         began = perf_counter()
         try:
-            answers = self.log.append([ticket.rows for ticket in tickets])
+            answers = self.log.append([submission.rows for submission in submissions])
         except (OverflowError, apsw.ConstraintError, apsw.TooBigError) as error:
-            if len(tickets) > 1:
-                for ticket in tickets:  # one of them is at fault: find it, the others are not to suffer
-                    self._commit([ticket])
+            if len(submissions) > 1:
+                for submission in submissions:  # one of them is at fault: find it, the others are not to suffer
+                    self._commit([submission])
                 return
-            tickets[0].error = InvalidRequest(
+            submissions[0].error = InvalidRequest(
                 f"The total of this meter would no longer fit in 64 bits ({error}); nothing was recorded."
             )
             logger.warning("usage refused: a total would overflow")
@@ -271,29 +206,31 @@ class UsageWriter:
             failure = StorageUnavailable(
                 f"The usage log did not take the write ({error}). Nothing was recorded; try again."
             )
-            for ticket in tickets:
-                ticket.error = failure
+            for submission in submissions:
+                submission.error = failure
         else:
             self.failed = None
             self.commits += 1
             self.commit_seconds.observe(perf_counter() - began)
-            for ticket, outcomes in zip(tickets, answers, strict=True):
-                ticket.outcomes = outcomes
-                self.rows += len(ticket.rows)
-        self._answer(tickets)
+            for submission, outcomes in zip(submissions, answers, strict=True):
+                submission.outcomes = outcomes
+                self.rows += len(submission.rows)
+        self._answer(submissions)
 
     @staticmethod
-    def _answer(tickets: list[Ticket]) -> None:
-        loops: dict[asyncio.AbstractEventLoop, list[Ticket]] = {}
-        for ticket in tickets:
-            future = ticket.future
-            if future is None:
-                ticket.done()
+    def _answer(submissions: list[Submission]) -> None:
+        ours: list[Submission] = []
+        loops: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
+        for submission in submissions:
+            loop = submission.loop
+            if loop is None:
+                ours.append(submission)
             else:
-                loops.setdefault(future.get_loop(), []).append(ticket)
-        for loop, ours in loops.items():
+                loops.setdefault(loop, []).append(submission)
+        for loop, theirs in loops.items():
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
-                loop.call_soon_threadsafe(_finish, ours)
+                loop.call_soon_threadsafe(_finish, theirs)
+        _finish(ours)
 
     # checkpoints
 
