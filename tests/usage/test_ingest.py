@@ -6,15 +6,18 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spine import DAY, SECOND, START, Spine
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent, pack_id, unpack_id
 from tollkeeper.core.ids import ulid
+from tollkeeper.core.plans import Quota
 
 NOW = datetime.fromtimestamp(START // SECOND, UTC)
 
@@ -134,6 +137,51 @@ def test_the_secret_of_a_key_is_neither_kept_as_subject_nor_repeated(spine: Spin
     assert [result.code for result in results] == ["subject_invalid", "subject_invalid", "unknown_customer"]
     assert not [result for result in results if secret in str(result.detail)]
     assert spine.used(customer=customer) == "0"
+
+
+def test_the_bounds_of_time_are_exact_to_the_microsecond(spine: Spine) -> None:
+    customer = spine.customer()
+    oldest, latest, moment = NOW - timedelta(days=35), NOW + timedelta(minutes=5), timedelta(microseconds=1)
+    times = [oldest, oldest - moment, latest, latest + moment]
+    events = [UsageEvent(str(i), "api.call", customer=customer, time=time) for i, time in enumerate(times)]
+    results = spine.app.ingest.ingest_wait("live", events)
+    assert [result.code for result in results] == [None, "too_old", None, "too_early"]
+
+
+@settings(max_examples=25)
+@given(parts=st.lists(st.integers(-(10**10), 10**10), min_size=1, max_size=8), batches=st.integers(1, 3))
+def test_a_sum_is_exact_to_the_billionth_in_one_commit_and_over_several(parts: list[int], batches: int) -> None:
+    with TemporaryDirectory() as folder:
+        spine = Spine(Path(folder))
+        customer = spine.customer()
+        raw = spine.key(customer)
+        spine.app.customers.set_quota(customer, "live", Quota("tokens", Decimal(0), "soft"))
+        exact = Decimal(sum(parts) * batches).scaleb(-9)
+        for batch in range(batches):
+            data = [{"tokens": Decimal(part).scaleb(-9)} for part in parts]
+            events = [
+                UsageEvent(f"{batch}-{i}", "llm.completion", customer=customer, data=d) for i, d in enumerate(data)
+            ]
+            assert set(send(spine, *events)) == {"accepted"}
+        assert Decimal(spine.used("tokens", customer=customer)) == exact
+        for _ in range(2):
+            assert Decimal(spine.app.gate.check(raw, "tokens", 0).quota.used) == exact  # type: ignore[union-attr]
+            spine.reopen()
+        spine.app.close()
+
+
+@pytest.mark.parametrize("named_by", ["customer", "subject"])
+def test_events_of_test_and_live_use_up_quotas_of_their_own(spine: Spine, named_by: str) -> None:
+    customer = spine.customer()
+    keys = {environment: spine.key(customer, environment=environment) for environment in ("live", "test")}
+    for environment, events in (("live", 2), ("test", 5)):
+        named = {named_by: customer}
+        send(spine, *[UsageEvent(str(i), "api.call", **named) for i in range(events)], environment=environment)
+    for _ in range(2):
+        for environment, used in (("live", "2"), ("test", "5")):
+            assert spine.app.gate.check(keys[environment], "api_calls", 0).quota.used == used  # type: ignore[union-attr]
+            assert spine.used(customer=customer, environment=environment) == used
+        spine.reopen()
 
 
 def test_an_event_that_no_meter_counts_is_accepted_and_visible(spine: Spine) -> None:
