@@ -159,6 +159,16 @@ def test_a_meter_that_was_removed_comes_back_only_as_it_was(desk: Desk) -> None:
     assert desk.catalog.apply(CATALOG).changed
 
 
+def test_a_feature_that_was_removed_comes_back_only_as_it_was(desk: Desk) -> None:
+    feature = '[features.seats]\nkind = "{}"\n'
+    desk.catalog.apply(CATALOG + feature.format("static"))
+    desk.catalog.apply(CATALOG)
+    with pytest.raises(CatalogInvalid) as refusal:
+        desk.catalog.apply(CATALOG + feature.format("boolean"))
+    assert [fault.key_path for fault in refusal.value.faults] == ["features.seats.kind"]
+    assert desk.catalog.apply(CATALOG + feature.format("static")).changed
+
+
 def test_a_file_is_applied_and_its_faults_carry_its_name(desk: Desk, tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_bytes(b"\xef\xbb\xbf" + SMALLER.encode())

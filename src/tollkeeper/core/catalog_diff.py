@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from tollkeeper.core.catalog_faults import Fault
 from tollkeeper.core.metering import Meter, format_quantity
-from tollkeeper.core.plans import Catalog, Plan
+from tollkeeper.core.plans import Catalog, Feature, Plan
 
 _SIGN: Final = {"added": "+", "changed": "~", "removed": "-"}
 _NAMED_BY: Final = {"limits": "name", "quotas": "meter", "prices": "key"}
@@ -65,21 +65,23 @@ def diff_catalogs(
     *,
     in_use: Iterable[Plan] = (),
     meters_ever: Mapping[str, Meter] = MappingProxyType({}),
+    features_ever: Mapping[str, Feature] = MappingProxyType({}),
     file: str = "tollkeeper.toml",
 ) -> CatalogDiff:
     """From `old` (None: nothing applied yet) to `new`.
 
-    `in_use`: the plan versions that somebody is on. `meters_ever`: the meters of every catalog applied before; usage of one that
-    was removed is still kept under its key.
+    `in_use`: the plan versions that somebody is on. `meters_ever`, `features_ever`: those of every catalog applied before;
+    usage of a removed meter is kept under its key, and a subscriber keeps the features of the plan version bought.
     """
     if old is None:
         old = Catalog(new.currency, {}, {}, {}, {}, name=new.name)
         changes = [Change("added", "currency", "", new.currency), *_catalog_changes(old, new)]
     else:
         changes = list(_catalog_changes(old, new))
+    ever = replace(old, meters={**meters_ever, **old.meters}, features={**features_ever, **old.features})
     return CatalogDiff(
         tuple(changes),
-        tuple(_refusals(replace(old, meters={**meters_ever, **old.meters}), new, in_use, file)),
+        tuple(_refusals(ever, new, in_use, file)),
         tuple(key for key, plan in new.plans.items() if not _same(old.plans.get(key), plan)),
         tuple(key for key in old.plans if key not in new.plans),
     )

@@ -15,7 +15,7 @@ from tollkeeper.core.customers import Customer, Environment, Member, Subscriptio
 from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.keys import ApiKey, KeyKind
 from tollkeeper.core.metering import Meter
-from tollkeeper.core.plans import Catalog, Plan, Quota, RateLimit
+from tollkeeper.core.plans import Catalog, Feature, Plan, Quota, RateLimit
 
 
 class CustomerRepository(Protocol):
@@ -125,8 +125,8 @@ class CatalogRepository(Protocol):
         """Newest first, those below `before`."""
         ...
 
-    def meters_ever(self) -> Mapping[str, Meter]:
-        """The meters of every version ever applied; of one that stood in several, as it was last."""
+    def ever(self) -> tuple[Mapping[str, Meter], Mapping[str, Feature]]:
+        """The meters and the features of every version ever applied; of one that stood in several, as it was last."""
         ...
 
     def add(self, version: CatalogVersion) -> None: ...

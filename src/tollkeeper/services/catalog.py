@@ -132,11 +132,13 @@ def _read(given: str | Catalog, file: str) -> tuple[str, Catalog]:
 def _diff(rows: Repositories, current: CatalogVersion | None, catalog: Catalog, file: str) -> CatalogDiff:
     in_use = [rows.catalog.plan(key, version) for key, version in rows.subscriptions.plans_in_use()]
     old = current.catalog if current else None
+    meters, features = rows.catalog.ever()
     return diff_catalogs(
         old,
         catalog,
         in_use=[plan for plan in in_use if plan is not None],
-        meters_ever=rows.catalog.meters_ever(),
+        meters_ever=meters,
+        features_ever=features,
         file=file,
     )
 

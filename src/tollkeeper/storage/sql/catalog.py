@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, desc, insert, or_, select, update
 
 from tollkeeper.core.catalog import catalog_from_dict, catalog_to_dict, plan_from_dict, plan_to_dict
 from tollkeeper.core.metering import Meter
-from tollkeeper.core.plans import Plan
+from tollkeeper.core.plans import Feature, Plan
 from tollkeeper.core.ports import CatalogVersion
 from tollkeeper.storage.sql.tables import catalog_versions, plan_versions
 
@@ -38,13 +38,16 @@ class SqlCatalog:
             query = query.where(catalog_versions.c.version < before)
         return [_version_from(row) for row in self._connection.execute(query)]
 
-    def meters_ever(self) -> Mapping[str, Meter]:
-        found: dict[str, Meter] = {}
+    def ever(self) -> tuple[Mapping[str, Meter], Mapping[str, Feature]]:
+        meters: dict[str, Meter] = {}
+        features: dict[str, Feature] = {}
         for document in self._connection.execute(
             select(catalog_versions.c.document).order_by(catalog_versions.c.version)
         ).scalars():
-            found.update(catalog_from_dict(json.loads(document)).meters)
-        return found
+            catalog = catalog_from_dict(json.loads(document))
+            meters.update(catalog.meters)
+            features.update(catalog.features)
+        return meters, features
 
     def add(self, version: CatalogVersion) -> None:
         self._connection.execute(
