@@ -38,10 +38,10 @@ def install_hono() -> None:
     done.write_bytes(lock)
 
 
-def start_floor(stack: ExitStack, work: Path) -> Server:
+def start_floor(stack: ExitStack, work: Path, way: str) -> Server:
     port = free_port()
-    command = python("-m", "benchmarks.apps.floor", str(port))
-    return stack.enter_context(Server(command, port, SERVER_CORE, work / "floor.log"))
+    command = python("-m", "benchmarks.apps.floor", way, str(port))
+    return stack.enter_context(Server(command, port, SERVER_CORE, work / f"floor-{way}.log"))
 
 
 def start_redis(stack: ExitStack, work: Path, name: str, core: int, fsync: str | None) -> Server:

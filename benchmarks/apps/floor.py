@@ -1,6 +1,7 @@
-"""The floor: a raw ASGI callable that decodes a JSON body and encodes a JSON answer of the check's size, and does nothing else.
+"""The floor: decodes a JSON body, encodes a JSON answer of the check's size, and does nothing else. As ASGI and without a task.
 
-`python -m benchmarks.apps.floor PORT` serves it with uvicorn set up as Tollkeeper's own server sets it up.
+`python -m benchmarks.apps.floor asgi|direct PORT` serves it as Tollkeeper's own server serves its checks: `asgi` as any application is
+served, `direct` in the protocol itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import msgspec
 import uvicorn
 
 from benchmarks.apps.answer import ANSWER
+from tollkeeper.web.direct import Exchange
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -36,10 +38,19 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
+def answer_direct(exchange: Exchange) -> bool:
+    decode(exchange.body)
+    answer = encode(ANSWER)
+    exchange.answer(200, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))), answer)
+    return True
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "direct":
+        app.direct = {b"/v1/check": answer_direct}  # type: ignore[attr-defined]
     uvicorn.run(
         app,
-        port=int(sys.argv[1]),
+        port=int(sys.argv[2]),
         loop="uvloop",
         http="tollkeeper.web.protocol:BoundedProtocol",
         ws="none",
