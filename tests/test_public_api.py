@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import tollkeeper
-from tollkeeper.core.errors import AlreadyOpen
+from tollkeeper.core.errors import AlreadyOpen, InvalidRequest, StorageUnavailable, TollkeeperError
+from tollkeeper.core.events import UsageEvent
 
 CATALOG = """
 currency = "usd"
@@ -60,3 +66,119 @@ def test_the_gate_in_a_program_checks_counts_and_looks_up(tmp_path: Path) -> Non
             tollkeeper.Gate.open(url)
     with tollkeeper.Gate.open(url) as again:
         assert again.usage("api_calls", customer=customer).total == "2"
+
+
+SURROGATE = "\ud800"
+RECURSIVE: dict[str, Any] = {}
+RECURSIVE["again"] = RECURSIVE
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[tollkeeper.Gate]:
+    catalog = tmp_path / "tollkeeper.toml"
+    catalog.write_text(CATALOG.replace('"2"', '"100"'))
+    with tollkeeper.Gate.open(str(tmp_path / "toll.db"), catalog=catalog) as opened:
+        opened.toll.customers.create(id="ann", name="Ann", plan="free")
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"id": ""},
+        {"id": "x" * 257},
+        {"id": SURROGATE},
+        {"id": "a\0"},
+        {"id": 5},
+        {"id": b"a"},
+        {"key": None},
+        {"key": b"tk"},
+        {"meter": ["api_calls"]},
+        {"cost": Decimal("snan")},
+        {"cost": 1.0},
+    ],
+)
+def test_a_malformed_check_of_a_program_is_named_and_counts_nothing(
+    gate: tollkeeper.Gate, fault: dict[str, Any]
+) -> None:
+    key = gate.toll.keys.create(customer="ann").key
+    with pytest.raises(InvalidRequest, match=next(iter(fault))):
+        gate.check(**{"key": key, "meter": "api_calls", **fault})
+    decision = gate.check(key, "api_calls", 0)
+    assert decision.quota is not None
+    assert (decision.quota.used, gate.usage("api_calls", customer="ann").total) == ("0", "0")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "id",
+        {"type": "api.call", "customer": "ann"},
+        {"id": "1", "customer": "ann"},
+        {"id": "1", "type": "api.call", "customer": "ann", "user": "x"},
+        {"id": 1, "type": "api.call", "customer": "ann"},
+        {"id": SURROGATE, "type": "api.call", "customer": "ann"},
+        {"id": "1", "type": "a\0b", "customer": "ann"},
+        {"id": "1", "type": "api.call", "customer": "ann", "subject": SURROGATE},
+        {"id": "1", "type": "api.call", "customer": 5},
+        {"id": "1", "type": "api.call", "customer": "ann", "time": "2026-11-21T00:00:00Z"},
+        {"id": "1", "type": "api.call", "customer": "ann", "data": [1]},
+        {"id": "1", "type": "api.call", "customer": "ann", "data": RECURSIVE},
+        {"id": "1", "type": "api.call", "customer": "ann", "data": {1: 2}},
+        {"id": "1", "type": "api.call", "customer": "ann", "data": {"a": SURROGATE}},
+        {"id": "1", "type": "api.call", "customer": "ann", "data": {"a": 10**5000}},
+    ],
+)
+def test_what_is_no_event_is_rejected_and_spoils_no_other(gate: tollkeeper.Gate, event: Any) -> None:
+    good = {"id": "good", "type": "api.call", "customer": "ann"}
+    first, second = gate.record([event, good])
+    assert (first.status, first.code, bool(first.detail)) == ("rejected", "invalid_event", True)
+    assert second.status == "accepted"
+    assert gate.usage("api_calls", customer="ann").total == "1"
+
+
+def test_an_environment_that_is_none_is_refused(gate: tollkeeper.Gate) -> None:
+    with pytest.raises(InvalidRequest, match="live or test"):
+        gate.record([{"id": "1", "type": "api.call", "customer": "ann"}], "Test")  # type: ignore[arg-type]
+    assert gate.usage("api_calls", customer="ann").total == "0"
+
+
+def test_a_text_that_no_file_can_hold_does_not_spoil_what_commits_with_it(gate: tollkeeper.Gate) -> None:
+    writer = gate.toll.usage_file.writer
+    bad, good = UsageEvent(SURROGATE, "api.call", customer="ann"), UsageEvent("1", "api.call", customer="ann")
+    outcomes: list[Any] = []
+
+    def send(event: UsageEvent) -> None:
+        try:
+            outcomes.append(gate.toll.ingest.ingest_wait("live", [event])[0].status)
+        except TollkeeperError as error:
+            outcomes.append(error.code)
+
+    entered, release = threading.Event(), threading.Event()
+    stall = threading.Thread(target=writer.call, args=(lambda log: (entered.set(), release.wait()),))
+    stall.start()
+    entered.wait()
+    threads = [threading.Thread(target=send, args=(event,)) for event in (good, bad)]
+    for thread in threads:
+        thread.start()
+    while writer.queued < 2:
+        os.sched_yield()
+    release.set()
+    for thread in [*threads, stall]:
+        thread.join()
+    assert sorted(outcomes) == ["accepted", "invalid_request"]
+    assert (writer.failed, gate.usage("api_calls", customer="ann").total) == (None, "1")
+
+
+def test_a_closed_gate_says_so_and_closes_once(gate: tollkeeper.Gate) -> None:
+    key = gate.toll.keys.create(customer="ann").key
+    gate.close()
+    gate.close()
+    for call in (
+        lambda: gate.check(key, "api_calls"),
+        lambda: gate.usage("api_calls"),
+        lambda: gate.record([{"id": "1", "type": "api.call", "customer": "ann"}]),
+    ):
+        with pytest.raises(StorageUnavailable, match="closed"):
+            call()

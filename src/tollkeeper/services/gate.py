@@ -296,7 +296,7 @@ class Gate:
             )
         if now_ns >= view.account.end_ns:
             self._roll(view.account, now_ns // 1000)
-        if cost == 1 and type(cost) is int:
+        if type(cost) is int and cost == 1:
             return self._take(view, view, now_ns, who, NANOS, 1)
         amount, weight = self._amount(view, cost)
         return self._take(view, view, now_ns, who, amount, weight)

@@ -233,7 +233,10 @@ class Ingest:
             folds, meters = self._folds(account, at, entries, data)
         text = None
         if data is not None:
-            text = self._canonical(data)
+            try:
+                text = self._canonical(data)
+            except (TypeError, ValueError, OverflowError, RecursionError) as error:  # from a program, not from JSON
+                raise _Refused("invalid_event", f"data is not JSON: {str(error)[:200]}.") from None
             if len(text) > MAX_DATA:
                 raise _Refused("data_too_large", f"data has {len(text)} bytes; at most {MAX_DATA} are kept.")
         kind, stored = pack_id(id)

@@ -190,15 +190,16 @@ class UsageWriter:
         began = perf_counter()
         try:
             answers = self.log.append([submission.rows for submission in submissions])
-        except (OverflowError, apsw.ConstraintError, apsw.TooBigError) as error:
+        except (OverflowError, UnicodeError, apsw.ConstraintError, apsw.TooBigError) as error:
             if len(submissions) > 1:
                 for submission in submissions:  # one of them is at fault: find it, the others are not to suffer
                     self._commit([submission])
                 return
-            submissions[0].error = InvalidRequest(
-                f"The total of this meter would no longer fit in 64 bits ({error}); nothing was recorded."
-            )
-            logger.warning("usage refused: a total would overflow")
+            fault = "The total of this meter would no longer fit in 64 bits"
+            if isinstance(error, UnicodeError):
+                fault = "A text of this event cannot be written as UTF-8"
+            submissions[0].error = InvalidRequest(f"{fault} ({error}); nothing was recorded.")
+            logger.warning("usage refused: %s", fault)
         except BaseException as error:
             self.failed = str(error)
             self.failed_commits += 1
