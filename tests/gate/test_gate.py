@@ -208,6 +208,30 @@ def test_the_answer_to_a_repeated_check_says_what_is_used_without_the_repeat(spi
     assert json.loads(again.to_json()) == again.as_dict()
 
 
+def test_a_check_id_repeated_with_another_cost_in_the_same_commit_is_a_conflict(spine: Spine) -> None:
+    gate, raw = spine.app.gate, spine.key(spine.customer())
+    costs = (1, 1, 2)
+    answers = []
+    with ThreadPoolExecutor(len(costs)) as pool, spine.stalled_writer():
+        for queued, cost in enumerate(costs, start=1):
+            answers.append(pool.submit(gate.check, raw, "api_calls", cost, id="order-1"))
+            while spine.app.usage_file.writer.queued < queued:
+                pass
+    assert [type(answer.exception()) for answer in answers] == [type(None), type(None), Conflict]
+    assert gate.check(raw, "api_calls", 0).quota.used == "1"  # type: ignore[union-attr]
+
+
+def test_what_was_taken_in_an_ended_period_is_not_given_back_to_the_next(spine: Spine) -> None:
+    gate, customer = spine.app.gate, spine.customer()
+    raw = spine.key(customer)
+    gate.check(raw, "api_calls", 0)
+    held = gate.judge(gate.find(raw), "api_calls", 3)
+    spine.time.now = held.resets_at * 1000
+    assert gate.check(raw, "api_calls", 5).quota.used == "5"  # type: ignore[union-attr]
+    gate.refund(held)
+    assert gate.check(raw, "api_calls", 0).quota.used == "5"  # type: ignore[union-attr]
+
+
 def test_a_revoked_key_stops_at_once(spine: Spine) -> None:
     new = spine.app.keys.create(customer=spine.customer())
     assert codes(spine, new.key, 1) == ["VALID"]

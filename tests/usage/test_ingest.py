@@ -17,6 +17,7 @@ from spine import DAY, SECOND, START, Spine
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent, pack_id, unpack_id
 from tollkeeper.core.ids import ulid
+from tollkeeper.core.periods import period_at
 from tollkeeper.core.plans import Quota
 
 NOW = datetime.fromtimestamp(START // SECOND, UTC)
@@ -44,6 +45,7 @@ def test_a_repeated_event_is_a_duplicate_and_another_payload_a_conflict(spine: S
     assert send(spine, UsageEvent(id, "api.call", customer=customer, data={"a": 2})) == ["conflict"]
     assert send(spine, UsageEvent(id, "other", customer=customer, data={"a": 1})) == ["conflict"]
     assert send(spine, UsageEvent(id, "api.call", customer=customer, subject="s", data={"a": 1})) == ["conflict"]
+    assert send(spine, UsageEvent(id, "api.call", customer=spine.customer(), data={"a": 1})) == ["conflict"]
     spine.reopen()
     assert send(spine, first) == ["duplicate"]
     assert spine.used(customer=customer) == "1"
@@ -63,7 +65,8 @@ def test_an_id_is_unique_per_environment_and_source(spine: Spine, id: str) -> No
 def test_a_repeat_within_one_batch_counts_once(spine: Spine, id: str) -> None:
     customer = spine.customer()
     one, two = UsageEvent(id, "api.call", customer=customer), UsageEvent(id, "api.call", customer=customer, data={})
-    assert send(spine, one, one, two, one) == ["accepted", "duplicate", "conflict", "duplicate"]
+    elsewhere = UsageEvent(id, "api.call", customer=spine.customer())
+    assert send(spine, one, one, two, elsewhere, one) == ["accepted", "duplicate", "conflict", "conflict", "duplicate"]
     assert spine.used(customer=customer) == "1"
 
 
@@ -214,6 +217,38 @@ def test_a_late_event_counts_in_the_period_of_its_time(spine: Spine) -> None:
     assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "0"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
+def test_late_events_on_both_sides_of_a_boundary_count_in_their_own_periods(spine: Spine, zone: str) -> None:
+    customer = spine.customer("pro", zone=zone)
+    anchor = START // 1000
+    edges = [anchor]
+    for _ in range(3):
+        edges.append(period_at(anchor, zone, edges[-1])[1])
+    spine.time.now = edges[3] * 1000 - DAY  # the clocks of New York changed on 1 November
+    third = datetime.fromtimestamp(edges[2] // 1_000_000, UTC)
+    moment = timedelta(microseconds=1)
+    late = [third - moment, third, third + moment]
+    send(spine, *[UsageEvent(str(i), "api.call", customer=customer, time=time) for i, time in enumerate(late)])
+    rows = spine.app.usage.query("api_calls", customer=customer, window="period", start=anchor).data
+    assert [(row.start, row.value) for row in rows] == list(zip(edges[:3], ["0", "1", "2"], strict=True))
+    raw = spine.key(customer)
+    for _ in range(2):
+        assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "2"  # type: ignore[union-attr]
+        spine.reopen()
+
+
+def test_a_late_event_of_an_ended_period_does_not_begin_the_next_one(spine: Spine) -> None:
+    customer = spine.customer()
+    raw = spine.key(customer)
+    first, second = period_at(START // 1000, "UTC", START // 1000)
+    spine.time.now = second * 1000
+    assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "0"  # type: ignore[union-attr]
+    late = datetime.fromtimestamp(first // 1_000_000, UTC)
+    assert send(spine, UsageEvent("1", "api.call", customer=customer, time=late)) == ["accepted"]
+    spine.time.now = period_at(first, "UTC", second)[1] * 1000
+    assert spine.app.gate.check(raw, "api_calls", 0).quota.used == "0"  # type: ignore[union-attr]
+
+
 def test_events_count_towards_the_quota_of_the_gate(spine: Spine) -> None:
     customer = spine.customer()
     raw = spine.key(customer)
@@ -250,6 +285,8 @@ def test_a_total_beyond_64_bits_is_refused_and_the_others_are_not_hurt(spine: Sp
     assert send(spine, UsageEvent("o", "llm.completion", customer=other, data={"tokens": 1})) == ["accepted"]
     assert spine.used("tokens", customer=customer) == str(9000 * big)
     assert spine.used("tokens", customer=other) == "1"
+    spine.app.customers.set_quota(customer, "live", Quota("tokens", Decimal(1), "soft"))
+    assert spine.app.gate.check(spine.key(customer), "tokens", 0).quota.used == str(9000 * big)  # type: ignore[union-attr]
 
 
 def test_a_disk_that_is_full_loses_nothing_that_was_acknowledged(spine: Spine) -> None:

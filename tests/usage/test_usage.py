@@ -8,7 +8,7 @@ import pytest
 
 from spine import CATALOG, DAY, SECOND, START, ManualClock, Spine
 from tollkeeper.bootstrap import Tollkeeper
-from tollkeeper.core.periods import period_at
+from tollkeeper.core.periods import CELL_US, period_at
 from tollkeeper.core.usage import Window
 
 ANCHOR = START // 1000
@@ -63,3 +63,14 @@ def test_days_no_event_could_have_come_from_are_unknown_and_not_zero(tmp_path: P
         unknown = [row for row in days if row.state == "unknown"]
         assert {row.value for row in unknown} == {None}
         assert unknown[-1].end <= ANCHOR - age * DAY // 1000 < unknown[-1].end + DAY // 1000
+
+
+def test_times_within_a_quarter_of_an_hour_are_widened_to_it_and_told_so(spine: Spine) -> None:
+    customer = spine.customer("pro")
+    key = spine.key(customer)
+    quarter = -(-ANCHOR // CELL_US) * CELL_US
+    spine.time.now = (quarter + CELL_US - 1_000_000) * 1000  # its last second
+    spine.app.gate.check(key, "api_calls")
+    answer = spine.app.usage.query("api_calls", customer=customer, start=quarter + 1_000_000, end=quarter + 2_000_000)
+    assert answer.total == "1"
+    assert [(row.start, row.end) for row in answer.data] == [(quarter, quarter + CELL_US)]
