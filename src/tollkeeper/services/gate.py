@@ -321,9 +321,8 @@ class Gate:
             if view is not None:
                 account = view.account
                 used, end = view.total.used, account.end
-                if (
-                    now_ns < account.start_ns
-                ):  # the clock was read before the period began, or went back: used is of this period
+                # read before the period began, or the clock went back: `used` is of this period, so the event is, too
+                if now_ns < account.start_ns:
                     now_ns = account.start_ns
             # inside the lock, so that ids rise in the order of admission
             id = (now_ns // 1_000_000) << 80 | self._boot | next(self._counter) & 0xFFFFFFFFFF
