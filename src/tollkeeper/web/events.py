@@ -6,6 +6,7 @@ decoded alone to say what is wrong with it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,10 @@ from tollkeeper.services.ingest import Result
 from tollkeeper.web.json import UNDECODED, count_keys, exact_number, inspect, refusal, surely_strict
 
 MAX_EVENTS = 10_000
+MAX_EVENT_BYTES = 256 * 1024
+"""Of one event that is looked at closely: more than every attribute and all data that is kept, each character escaped."""
+SMALL = 64 * 1024
+"""Bytes of a body that is decoded on the event loop, whatever is in it."""
 
 ATTRIBUTES = (
     "id",
@@ -61,13 +66,9 @@ _any = msgspec.json.Decoder(float_hook=exact_number)
 
 def decode_events(body: bytes, content_type: str = "application/json") -> Sequence[Event | Result]:
     """The events of a body in order; a `Result` stands where one could not be decoded. Raises InvalidRequest, TooLarge."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind not in ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json", ""):
-        raise InvalidRequest(
-            f"Content-Type is {kind[:80]!r}; expected application/json, application/cloudevents+json or application/cloudevents-batch+json."
-        )
+    _require_json(content_type)
     if body[:1] == b"[" or body.lstrip()[:1] == b"[":
-        return _decode_many(body)
+        return _well_formed(body) or _decode_each(body)
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except UNDECODED as error:  # it is no event, so the whole request is refused
@@ -75,16 +76,32 @@ def decode_events(body: bytes, content_type: str = "application/json") -> Sequen
     return [_decode_one(0, body)]
 
 
-def _decode_many(body: bytes) -> Sequence[Event | Result]:
+async def read_events(body: bytes, content_type: str) -> Sequence[Event | Result]:
+    """`decode_events` on an event loop: a large body that is looked at event by event does not hold up everybody else."""
+    if len(body) <= SMALL:
+        return decode_events(body, content_type)
+    _require_json(content_type)
+    events = _well_formed(body) if body[:1] == b"[" else None
+    return events if events is not None else await asyncio.to_thread(decode_events, body, content_type)
+
+
+def _require_json(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json", ""):
+        raise InvalidRequest(
+            f"Content-Type is {kind[:80]!r}; expected application/json, application/cloudevents+json or application/cloudevents-batch+json."
+        )
+
+
+def _well_formed(body: bytes) -> Sequence[Event] | None:
+    """The events of a batch without any fault; None says look closer. Raises TooLarge."""
     try:
         events = _many.decode(body)
     except UNDECODED:
-        return _decode_each(body)
+        return None
     if len(events) > MAX_EVENTS:
         raise TooLarge(f"{len(events)} events; at most {MAX_EVENTS} in one request. Send several requests.")
-    if not surely_strict(body, sum(map(_keys, events))):
-        return _decode_each(body)
-    return events
+    return events if surely_strict(body, sum(map(_keys, events))) else None
 
 
 def _decode_each(body: bytes) -> Sequence[Event | Result]:
@@ -98,6 +115,9 @@ def _decode_each(body: bytes) -> Sequence[Event | Result]:
 
 
 def _decode_one(index: int, body: bytes) -> Event | Result:
+    if len(body) > MAX_EVENT_BYTES:
+        detail = f"The event has {len(body):,} bytes; at most {MAX_EVENT_BYTES:,} are read."
+        return Result(index, None, "rejected", "data_too_large", detail)
     try:
         value = inspect(body)
     except InvalidRequest as error:

@@ -20,7 +20,7 @@ from tollkeeper.web.auth import Authenticator, Caller, authorization_of
 from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
 from tollkeeper.web.direct import Direct
 from tollkeeper.web.errors import Problems
-from tollkeeper.web.events import decode_events
+from tollkeeper.web.events import read_events
 
 Scope = dict[str, Any]
 Finished = Callable[[Any, int, float], None]
@@ -109,7 +109,7 @@ class HotEndpoints:
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1")
-        results = await self._ingest.ingest(environment, decode_events(body, content_type))
+        results = await self._ingest.ingest(environment, await read_events(body, content_type))
         return self._problems.request_id(scope).encode(), encode_results(results)
 
 
