@@ -344,3 +344,22 @@ def test_subjects_beyond_the_cap_of_a_day_fold_into_other_and_totals_stay_exact(
     assert groups["other"] == "501"
     assert groups["s0-0"] == "2"
     assert spine.used(customer=customer) == "1502"
+
+
+def test_the_usage_of_a_key_stays_its_own_beside_any_number_of_subjects(spine: Spine) -> None:
+    customer = spine.customer("pro")
+    raw = spine.key(customer)
+    [key] = spine.app.keys.list(customer=customer).items
+    send(spine, *[UsageEvent(f"e{i}", "api.call", customer=customer, subject=f"s{i}") for i in range(1500)])
+    spine.app.gate.check(raw, "api_calls")
+    spine.app.gate.check(raw, "api_calls", id="order-1")
+    assert spine.used(customer=customer, key=key.id) == "2"
+    assert spine.used(customer=customer) == "1502"
+
+
+@pytest.mark.parametrize("source", ["tollkeeper:gate", "tollkeeper:check"])
+def test_no_event_from_outside_takes_an_id_of_the_gates_own(spine: Spine, source: str) -> None:
+    customer = spine.customer("pro")
+    [result] = spine.app.ingest.ingest_wait("live", [UsageEvent("order-1", "api.call", source, customer=customer)])
+    assert (result.status, result.code) == ("rejected", "source_reserved")
+    assert spine.app.gate.check(spine.key(customer), "api_calls", 2, id="order-1").event_id is not None

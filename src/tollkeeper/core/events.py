@@ -27,7 +27,7 @@ GATE_SOURCE: Final = "tollkeeper:gate"
 """The `source` of events the gate makes; refused from outside."""
 
 CHECK_SOURCE: Final = "tollkeeper:check"
-"""The `source` of a check whose caller gave the id."""
+"""The `source` of a check whose caller gave the id; refused from outside, too: it would take the ids of checks."""
 
 _TO_BASE32 = str.maketrans(CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _ULID_LETTERS = frozenset(CROCKFORD)

@@ -13,7 +13,18 @@ from typing import Any
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import StorageUnavailable, TollkeeperError
-from tollkeeper.core.events import GATE_SOURCE, TEXT, UUID_RANDOM, Event, FoldTuple, LogRow, Outcome, digest_id, pack_id
+from tollkeeper.core.events import (
+    CHECK_SOURCE,
+    GATE_SOURCE,
+    TEXT,
+    UUID_RANDOM,
+    Event,
+    FoldTuple,
+    LogRow,
+    Outcome,
+    digest_id,
+    pack_id,
+)
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
 from tollkeeper.core.periods import cell_start, period_at
@@ -197,8 +208,8 @@ class Ingest:
             raise _Refused("type_invalid", f"type has {len(type)} characters; expected 1 to {MAX_NAME}.")
         if not source or len(source) > MAX_NAME:
             raise _Refused("source_invalid", f"source has {len(source)} characters; expected 1 to {MAX_NAME}.")
-        if source == GATE_SOURCE:
-            raise _Refused("source_reserved", f"The source {GATE_SOURCE!r} is for events the gate makes itself.")
+        if source in (GATE_SOURCE, CHECK_SOURCE):
+            raise _Refused("source_reserved", f"The source {source!r} is for events the gate makes itself.")
         subject = event.subject
         customer = event.customer
         if subject is not None and not 0 < len(subject) <= MAX_NAME:

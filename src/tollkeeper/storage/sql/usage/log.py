@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from tollkeeper.core.events import GATE, TEXT, UUID_RANDOM, LogRow, Outcome, digest_id, unpack_id
+from tollkeeper.core.events import CHECK_SOURCE, GATE, TEXT, UUID_RANDOM, LogRow, Outcome, digest_id, unpack_id
 from tollkeeper.core.metering import NANOS
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
 from tollkeeper.storage.sql.usage.subjects import SubjectCap
@@ -177,7 +177,7 @@ class UsageLog:
                     seen = unmatched.setdefault(where, [0, 0])
                     seen[0] += 1
                     seen[1] = seq
-                if subject_number and flags >> 1 != GATE and folds:
+                if subject_number and flags >> 1 != GATE and folds and source != CHECK_SOURCE:
                     day = folds[0][1] // 86400
                     subject_number = self._subjects.fold(day, flags & 1, customer_number, subject_number)
                 for meter, cell, units, nanos in folds:

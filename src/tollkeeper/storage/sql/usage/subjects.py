@@ -1,8 +1,8 @@
 """A bound on how many subjects of one customer have rollups of their own on one day; the others are folded together.
 
 Without it a client that puts a fresh subject on every event would make a rollup row of every event. Totals are exact either way: only
-the split by subject ends, and shows as `other`. The first subjects of a day, in the order of the log, keep theirs. Keys do not count:
-they are made by the seller.
+the split by subject ends, and shows as `other`. The first subjects of a day, in the order of the log, keep theirs. What passes the gate is
+never folded together: its subjects are keys, which the seller makes.
 """
 
 from __future__ import annotations
