@@ -133,6 +133,13 @@ def test_the_guide_asks_for_what_the_command_needs(server: FakeServer, tmp_path:
     assert "m: 7 in all" in plain(seen)
 
 
+def test_a_blank_answer_to_what_is_needed_leads_back_to_the_choices(tmp_path: Path) -> None:
+    wrap = [choice.words for choice in CHOICES].index(("wrap",)) + 1
+    code, seen = on_terminal([], f"{wrap}\n\n\n", tmp_path)
+    text = plain(seen)
+    assert (code, "error" in text, text.count("What do you want to do?")) == (0, False, 2)
+
+
 def test_every_choice_of_the_guide_is_a_command() -> None:
     from tollkeeper.cli.app import build
 

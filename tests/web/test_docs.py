@@ -164,8 +164,9 @@ async def test_the_served_document_is_the_committed_one_and_the_codes(anyone: ht
 
 
 async def test_docs_lead_to_the_reference(anyone: httpx.AsyncClient) -> None:
-    answer = await anyone.get("/docs")
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs/api")
+    for path in ("/", "/docs"):
+        answer = await anyone.get(path)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/docs/api")
 
 
 def test_the_wheel_carries_the_pages_and_what_they_load(tmp_path: Path) -> None:

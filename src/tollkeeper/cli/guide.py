@@ -12,7 +12,10 @@ from tollkeeper.cli.options import command_line
 
 
 class Choice(NamedTuple):
-    """One line of the guide. `ask`: questions whose answers end the command; a blank answer leaves it out."""
+    """One line of the guide. `ask`: questions and options whose answers end the command; a blank answer leaves an option out.
+
+    Without an option the answer is needed: a blank one leads back to the choices.
+    """
 
     what: str
     words: tuple[str, ...]
@@ -52,11 +55,13 @@ def run(command: Callable[[Sequence[str]], int]) -> None:
             terminal.show_error(f"{answer!r} is not a number from 1 to {len(CHOICES)}")
             continue
         words = _words(CHOICES[int(answer) - 1])
+        if words is None:
+            continue
         terminal.note(f"\n$ {command_line(words)}")
         command(words)
 
 
-def _words(choice: Choice) -> list[str]:
+def _words(choice: Choice) -> list[str] | None:
     words = list(choice.words)
     for question, option in choice.ask:
         answer = typer.prompt(question, default="", show_default=False, err=True).strip()
@@ -64,4 +69,6 @@ def _words(choice: Choice) -> list[str]:
             words += [option, answer]
         elif answer:
             words.append(answer)
+        elif not option:
+            return None
     return words

@@ -103,6 +103,7 @@ def docs_router(make_document: Callable[[], Mapping[str, Any]], base: str) -> AP
     def get_openapi_json() -> Response:
         return Response(text(), media_type="application/json", headers={"access-control-allow-origin": "*"})
 
+    @router.get("/")  # where a browser begins, until the pricing page stands there
     @router.get("/docs")
     async def get_docs() -> Response:
         return RedirectResponse("/docs/api", 307)
