@@ -211,7 +211,9 @@ def proxy(
 ) -> None:
     """Run server and proxy until told to stop. Raises InvalidRequest for options that are off."""
     from tollkeeper.front import proxy
-    from tollkeeper.web.proxy_options import ProxyOptions, read_places, read_rules, read_upstream
+    from tollkeeper.web.key_places import read_places
+    from tollkeeper.web.proxy_options import ProxyOptions, read_upstream
+    from tollkeeper.web.rules import read_rules
 
     options = ProxyOptions(
         read_upstream(upstream),

@@ -25,7 +25,8 @@ from tollkeeper.server import Server, on_a_loop, opened, tell
 from tollkeeper.settings import Settings
 from tollkeeper.web.listen import Listener, bind, parse_address
 from tollkeeper.web.proxy import Proxy
-from tollkeeper.web.proxy_options import ProxyOptions, read_rules, read_upstream
+from tollkeeper.web.proxy_options import ProxyOptions, read_upstream
+from tollkeeper.web.rules import read_rules
 
 FIRST_CUSTOMER = "first"
 NO_CATALOG = "There is no catalog yet. Write one with `tollkeeper init`, or start with `tollkeeper wrap`."
@@ -111,7 +112,7 @@ def require_meters(toll: Tollkeeper, options: ProxyOptions) -> None:
         raise InvalidRequest(
             "There is no catalog yet. Write one with `tollkeeper init`, or start with `tollkeeper wrap`."
         )
-    missing = sorted(options.meters - set(meters))
+    missing = sorted(options.rules.meters - set(meters))
     if missing:
         raise InvalidRequest(f"The catalog has no meter {', '.join(missing)}; it has {', '.join(meters)}.")
 

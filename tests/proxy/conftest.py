@@ -17,7 +17,8 @@ from listening import listening
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.proxy import Proxy
-from tollkeeper.web.proxy_options import ProxyOptions, read_rules
+from tollkeeper.web.proxy_options import ProxyOptions
+from tollkeeper.web.rules import read_rules
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -15,7 +15,8 @@ from tollkeeper.core.errors import InvalidRequest, SettingsInvalid
 from tollkeeper.demo_api import check_iban, text_statistics
 from tollkeeper.front import FIRST_CUSTOMER, demo, remembered_keys, require_meters
 from tollkeeper.web.listen import bind
-from tollkeeper.web.proxy_options import ProxyOptions, read_rules
+from tollkeeper.web.proxy_options import ProxyOptions
+from tollkeeper.web.rules import read_rules
 
 from .commands import curl, free_port, run, running
 

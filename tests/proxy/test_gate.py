@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tollkeeper.core.errors import StorageUnavailable
-from tollkeeper.web.proxy_options import read_rules
+from tollkeeper.web.rules import read_rules
 
 from .conftest import Stage, staged
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.web.errors import MethodNotAllowed, NotSupported
-from tollkeeper.web.proxy_head import Head, KeyPlaces, answer_head, read_head
+from tollkeeper.web.key_places import KeyPlaces
+from tollkeeper.web.proxy_head import Head, answer_head, read_head
 
 PLACES = KeyPlaces()
 KEY = "tk_live_0123456789012345678901234567893pUxV3"

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollkeeper.core.errors import InvalidRequest
-from tollkeeper.web.proxy_options import Rule, plain_path, read_cost, read_places, read_rules, read_upstream
+from tollkeeper.web.key_places import read_places
+from tollkeeper.web.proxy_options import read_upstream
+from tollkeeper.web.rules import Rule, plain_path, read_cost, read_rules
 
 SEGMENT = st.text(st.characters(codec="utf-8", exclude_characters="/\\%", exclude_categories=("C", "Z")), min_size=1)
 
@@ -62,6 +64,26 @@ def test_the_longest_prefix_decides() -> None:
     assert rules.find(b"/other") == Rule("api_calls", 1)
 
 
+def test_a_rule_may_hold_for_one_method_and_a_rule_for_get_holds_for_head() -> None:
+    rules = read_rules(
+        "api_calls", "1", free=["GET /docs"], prices=["POST /search=searches:5", "/search=searches", "GET /search/a=a"]
+    )
+    assert rules.find(b"/search", "POST") == Rule("searches", 5)
+    assert rules.find(b"/search/a", "POST") == Rule("searches", 5)
+    assert rules.find(b"/search", "DELETE") == Rule("searches", 1)
+    assert rules.find(b"/search/a", "HEAD") == Rule("a", 1)
+    assert rules.find(b"/docs/x", "HEAD") == rules.find(b"/docs/x", "GET") == Rule(None)
+    assert rules.find(b"/docs/x", "POST") == Rule("api_calls", 1)
+
+
+def test_without_a_default_only_what_has_a_price_is_priced() -> None:
+    rules = read_rules(None, prices=["/search=searches"])
+    assert (rules.find(b"/search").meter, rules.find(b"/").meter) == ("searches", None)
+    assert rules.meters == {"searches"}
+    with pytest.raises(InvalidRequest, match="more than one way"):
+        rules.find(b"/x/../search")
+
+
 def test_with_several_prices_a_path_that_can_be_read_twice_is_refused() -> None:
     rules = read_rules("api_calls", "1", prices=["/search=searches:5"])
     with pytest.raises(InvalidRequest, match="more than one way"):
@@ -72,6 +94,11 @@ def test_with_several_prices_a_path_that_can_be_read_twice_is_refused() -> None:
     "wrong",
     [
         {"free": ["docs"]},
+        {"free": ["get /docs"]},
+        {"free": ["HEAD /docs"]},
+        {"free": ["GET  /docs"]},
+        {"free": ["GET"]},
+        {"prices": ["GET /a=b", "GET /a=c"]},
         {"free": ["/docs?x"]},
         {"free": ["/a/../b"]},
         {"prices": ["/a"]},

@@ -37,12 +37,18 @@ def proxy(
     ] = None,
     free: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Path that passes without a key, with all below it.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Path that passes without a key, with all below it; a method and a space may stand before it.",
+            show_default=False,
+        ),
     ] = None,
     price: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PRICE", help="PATH=METER or PATH=METER:COST for a path and all below it.", show_default=False
+            metavar="PRICE",
+            help="PATH=METER or PATH=METER:COST for a path and all below it; a method and a space may stand before PATH.",
+            show_default=False,
         ),
     ] = None,
     key_header: Annotated[

@@ -22,7 +22,8 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.web.errors import MEDIA_TYPE, NotSupported, Problems
 from tollkeeper.web.proxy_call import Call, called
 from tollkeeper.web.proxy_head import Head
-from tollkeeper.web.proxy_options import ProxyOptions, Rule
+from tollkeeper.web.proxy_options import ProxyOptions
+from tollkeeper.web.rules import Rule
 
 log = logging.getLogger("tollkeeper.proxy")
 

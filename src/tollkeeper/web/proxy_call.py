@@ -71,7 +71,7 @@ class Call:
     async def run(self) -> None:
         proxy = self._proxy
         head = self.head = read_head(self.scope, proxy.options.places, proxy.options.trusted)
-        rule = proxy.options.rules.find(self.scope["raw_path"])
+        rule = proxy.options.rules.find(self.scope["raw_path"], head.method)
         if rule.meter is not None:
             decision = self.decision = await proxy.judge(head, rule)
             self.scope[SCOPE_REQUEST_ID] = decision.request_id

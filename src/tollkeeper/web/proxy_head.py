@@ -10,12 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.web.errors import MethodNotAllowed, NotSupported
-
-Pairs = Sequence[tuple[bytes, bytes]]
+from tollkeeper.web.key_places import KeyPlaces, Pairs, bearer, read_keys, take_from_query
 
 IDENTITY: Final = b"x-tollkeeper-"
 """Every field that begins so is ours: what a client sends under it is dropped, however it is spelled."""
@@ -28,25 +26,9 @@ _HOP_BY_HOP: Final = frozenset(
 _REPLACED: Final = _HOP_BY_HOP | frozenset(b"host content-length expect forwarded x-real-ip".split())
 _OUR_ANSWER: Final = frozenset(b"x-request-id ratelimit ratelimit-policy".split())
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
-_UNPRINTED: Final = re.compile(rb"[^\x21-\x7e]")
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LINK: Final = re.compile(rb"<([^<>]*)>")
 _FIELD_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPlaces:
-    """Where a key may stand: `Authorization: Bearer`, header fields (lower case), parameters of the query."""
-
-    bearer: bool = True
-    headers: frozenset[bytes] = frozenset({b"x-api-key"})
-    query: frozenset[bytes] = frozenset({b"api_key"})
-
-    def __str__(self) -> str:
-        places = ["`Authorization: Bearer KEY`"] if self.bearer else []
-        places += [f"`{name.decode()}: KEY`" for name in sorted(self.headers)]
-        places += [f"`?{name.decode()}=KEY`" for name in sorted(self.query)]
-        return " or ".join(places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +60,15 @@ def read_head(scope: Any, places: KeyPlaces, trusted: int = 0) -> Head:
         raise InvalidRequest("The request's target is no path; it begins with /.")
     headers: Pairs = scope["headers"]
     length, host, named, expects = _framing(scope, headers)
-    query, in_query = _take_from_query(scope["query_string"], places.query)
-    keys = set(in_query)
-    others: list[tuple[bytes, bytes]] = []
+    query, in_query = take_from_query(scope["query_string"], places.query)
+    keys = read_keys(headers, in_query, places)
     fields: list[tuple[str, str]] = []
     forwarded: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         spelled = name.translate(_SPELLING)
         if spelled in places.headers:
-            if name in places.headers and value:
-                keys.add(value.decode("latin-1"))
-        elif spelled.startswith(b"x-forwarded-"):
+            continue
+        if spelled.startswith(b"x-forwarded-"):
             if name == spelled:
                 forwarded.setdefault(name, []).append(value)
         elif spelled in _REPLACED:
@@ -96,23 +76,9 @@ def read_head(scope: Any, places: KeyPlaces, trusted: int = 0) -> Head:
                 fields.append((name.decode(), _text(name, value)))
         elif spelled.startswith(IDENTITY) or spelled in named:
             continue
-        elif places.bearer and name == b"authorization":
-            token = _bearer(value)
-            if token is None or not token.startswith("tk_"):
-                others.append((name, value))  # not a key of ours, so perhaps the upstream's own
-            else:
-                keys.add(token)
-        else:
+        elif name != b"authorization" or not places.bearer or bearer(value) not in keys:
+            # a token that is no key of ours is perhaps the upstream's own
             fields.append((name.decode("latin-1"), _text(name, value)))
-    if keys or not places.bearer:
-        fields += [(name.decode(), _text(name, value)) for name, value in others]
-    else:
-        for name, value in others:
-            token = _bearer(value)
-            if token is None:
-                fields.append((name.decode(), _text(name, value)))
-            else:
-                keys.add(token)
     if length is not None:
         fields.append(("content-length", length))
     fields = [(name, _without(keys, value)) for name, value in fields]
@@ -120,7 +86,7 @@ def read_head(scope: Any, places: KeyPlaces, trusted: int = 0) -> Head:
     ip, scheme, shown_host = _forward(fields, forwarded, peer, scope["scheme"], host, trusted)
     target = (scope["raw_path"] + (b"?" + query if query else b"")).decode("latin-1")
     has_body = length not in (None, "0") or any(name == b"transfer-encoding" for name, _ in headers)
-    return Head(method, target, frozenset(keys), fields, ip, scheme, shown_host, has_body, expects)
+    return Head(method, target, keys, fields, ip, scheme, shown_host, has_body, expects)
 
 
 def _framing(scope: Any, headers: Pairs) -> tuple[str | None, str, frozenset[bytes], bool]:
@@ -166,34 +132,12 @@ def _text(name: bytes, value: bytes) -> str:
         raise InvalidRequest(f"The header {name.decode('latin-1')[:60]} is not UTF-8 text.") from None
 
 
-def _bearer(value: bytes) -> str | None:
-    scheme, _, token = value.partition(b" ")
-    token = token.strip()
-    return token.decode("latin-1") if scheme.lower() == b"bearer" and token else None
-
-
 def _without(keys: Iterable[str], value: str) -> str:
     """A browser's Referer repeats the address it came from, and with it the key."""
     for key in keys:
         if key.startswith("tk_") and key in value:
             value = value.replace(key, "")
     return value
-
-
-def _take_from_query(query: bytes, names: frozenset[bytes]) -> tuple[bytes, list[str]]:
-    """The query without the parameters named, byte for byte, and their values."""
-    query = _UNPRINTED.sub(lambda found: b"%%%02X" % found[0][0], query)
-    if not query or not names:
-        return query, []
-    kept, taken = [], []
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if unquote_to_bytes(name) in names:
-            if value:
-                taken.append(unquote_to_bytes(value.replace(b"+", b" ")).decode("latin-1"))
-        else:
-            kept.append(part)
-    return b"&".join(kept), taken
 
 
 def _forward(
