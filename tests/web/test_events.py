@@ -9,6 +9,7 @@ import pytest
 
 from tollkeeper.services.ingest import Result
 from tollkeeper.web import events
+from tollkeeper.web.errors import UnsupportedMediaType
 from tollkeeper.web.events import MAX_EVENT_BYTES, SMALL, decode_events, read_events
 
 EVENT = {"id": "1", "type": "api.call", "customer": "ann"}
@@ -43,3 +44,8 @@ def test_an_event_larger_than_any_that_is_kept_is_rejected_without_a_closer_look
     found = decode_events(body)[-1]
     assert isinstance(found, Result)
     assert (found.status, found.code, found.index) == ("rejected", "data_too_large", int(batch))
+
+
+def test_a_body_of_another_type_is_refused_as_everywhere_else() -> None:
+    with pytest.raises(UnsupportedMediaType, match="cloudevents-batch"):
+        decode_events(json.dumps(EVENT).encode(), "application/x-www-form-urlencoded")

@@ -16,6 +16,7 @@ import msgspec
 from tollkeeper.core.errors import InvalidRequest, TooLarge
 from tollkeeper.core.events import Event
 from tollkeeper.services.ingest import Result
+from tollkeeper.web.errors import UnsupportedMediaType
 from tollkeeper.web.json import UNDECODED, count_keys, exact_number, inspect, refusal, surely_strict
 
 MAX_EVENTS = 10_000
@@ -65,7 +66,10 @@ _any = msgspec.json.Decoder(float_hook=exact_number)
 
 
 def decode_events(body: bytes, content_type: str = "application/json") -> Sequence[Event | Result]:
-    """The events of a body in order; a `Result` stands where one could not be decoded. Raises InvalidRequest, TooLarge."""
+    """The events of a body in order; a `Result` stands where one could not be decoded.
+
+    Raises InvalidRequest, TooLarge, UnsupportedMediaType.
+    """
     _require_json(content_type)
     if body[:1] == b"[" or body.lstrip()[:1] == b"[":
         return _well_formed(body) or _decode_each(body)
@@ -88,7 +92,7 @@ async def read_events(body: bytes, content_type: str) -> Sequence[Event | Result
 def _require_json(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json", ""):
-        raise InvalidRequest(
+        raise UnsupportedMediaType(
             f"Content-Type is {kind[:80]!r}; expected application/json, application/cloudevents+json or application/cloudevents-batch+json."
         )
 
