@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, StorageUn
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.plans import Quota, RateLimit
+from tollkeeper.services.submissions import Waited
 
 
 def codes(spine: Spine, raw: str, times: int, meter: str = "api_calls") -> list[str]:
@@ -162,6 +164,22 @@ def test_a_failed_commit_gives_back_what_was_taken(spine: Spine) -> None:
     writer.call(lambda log: log.db.pragma("max_page_count", 1 << 30))
     assert codes(spine, raw, 1) == ["VALID"]
     assert spine.used(customer=customer) == str(int(counted) + 1)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_check_that_comes_while_the_log_closes_takes_nothing(spine: Spine, wait: bool) -> None:
+    gate = spine.app.gate
+    raw = spine.key(spine.customer("pro"))
+    codes(spine, raw, 1)
+    spine.app.usage_file.writer.close()
+    with pytest.raises(StorageUnavailable):
+        gate.check(raw, "api_calls", wait=wait)
+    with pytest.raises(StorageUnavailable):
+        asyncio.run(gate.commit(gate.judge(gate.find(raw), "api_calls")))
+    held = gate.judge(gate.find(raw), "api_calls")
+    with pytest.raises(StorageUnavailable):
+        gate.put(held, Waited((gate.row(held),)))
+    assert gate.check(raw, "api_calls", 0).quota.used == "1"  # type: ignore[union-attr]
 
 
 def test_the_early_answer_is_refused_for_a_hard_quota_and_takes_nothing(spine: Spine) -> None:

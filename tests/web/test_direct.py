@@ -246,6 +246,40 @@ async def test_an_id_used_for_another_check_is_a_conflict_and_given_back(wire: W
     assert wire.taken == 3
 
 
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["direct", "application"])
+async def test_a_token_asks_only_within_its_scopes_and_about_keys_of_its_own_environment(
+    wire: Wire, lines: tuple[str, ...]
+) -> None:
+    """However well the gate knows the key that is asked about, and the authenticator the token that asks."""
+    keys = wire.toll.keys
+    of_test = keys.create(customer=wire.customer, environment="test").key
+    asks: list[tuple[str, str, int, str]] = [(ADMIN, wire.key, 200, "VALID"), (ADMIN, of_test, 200, "VALID")]
+    for environment in ("live", "test"):
+        token = keys.create(kind="server", scopes=["check"], environment=environment).key
+        for key, own in ((wire.key, "live"), (of_test, "test")):
+            asks.append((token, key, 200, "VALID" if own == environment else "NOT_FOUND"))
+    strangers = (keys.create(kind="server", scopes=["usage:read"]).key, wire.key)
+    asks += [(token, wire.key, 403, "forbidden") for token in strangers]
+    for warm in (False, True):
+        before = wire.taken
+        for token, key, status, code in asks:
+            answered, _, body = await wire.ask(wire.request(*lines, token=token, key=key))
+            assert (answered, body["code"]) == (status, code)
+        if warm:
+            assert wire.taken - before == (0 if lines else len(asks))
+    assert wire.used() == "4"
+
+
+async def test_a_revoked_token_asks_no_more(wire: Wire) -> None:
+    made = wire.toll.keys.create(kind="server", scopes=["check"])
+    for _ in range(2):
+        assert (await wire.ask(wire.request(token=made.key)))[0] == 200
+    wire.toll.keys.revoke(made.record.id)
+    for _ in range(2):
+        assert (await wire.ask(wire.request(token=made.key)))[0] == 401
+    assert wire.used() == "2"
+
+
 class Held:
     """The writer's thread, held between two commits."""
 
