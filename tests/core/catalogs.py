@@ -13,7 +13,7 @@ from tollkeeper.core.catalog_form import catalog_to_dict
 from tollkeeper.core.catalog_keys import MODELS, SECTIONS
 from tollkeeper.core.metering import Meter
 from tollkeeper.core.money import EXPONENTS
-from tollkeeper.core.plans import Catalog, Feature, Plan, Price, Product, Quota, RateLimit, Tier
+from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
 
 FULL = """\
 name = "Weather"
@@ -72,6 +72,7 @@ key = "calls"
 meter = "api_calls"
 model = "graduated"
 zero_usage_flat_fee = false
+past_last_tier = "refuse"
 tiers = [
   { up_to = "1000", unit_amount = "0" },
   { up_to = "10000", unit_amount = "0.002", flat_amount = "5" },
@@ -89,7 +90,10 @@ included = "5000.5"
 minimum = "1"
 maximum = "100"
 negative = "allow"
+quantity_round = "up"
+discount_order = "first"
 currency = "eur"
+discounts = [{ percent_off = "12.5" }, { amount_off = "2" }]
 """
 
 
@@ -132,13 +136,21 @@ def meters(draw: st.DrawFn, key: str) -> Meter:
 
 
 @st.composite
+def discounts(draw: st.DrawFn, whole: st.SearchStrategy[Decimal]) -> tuple[Discount, ...]:
+    percent = st.integers(1, 10**6).map(lambda n: plain(Decimal(f"{n}e-4")))
+    either = st.builds(Discount, percent_off=percent) | st.builds(Discount, amount_off=whole)
+    return tuple(draw(st.lists(either, max_size=3)))
+
+
+@st.composite
 def prices(draw: st.DrawFn, key: str, meter_keys: list[str]) -> Price:
     currency = draw(st.sampled_from(sorted(EXPONENTS)))
     whole = decimals(EXPONENTS[currency])
     model = draw(st.sampled_from(["flat", "per_unit", "graduated", "volume", "package"] if meter_keys else ["flat"]))
     interval = draw(st.sampled_from(["month", "year", "once"] if model == "flat" else ["month", "year"]))
     if model == "flat":
-        return Price(key, "flat", currency, interval=interval, flat_amount=draw(whole))
+        amount, off = draw(whole), draw(discounts(whole))
+        return Price(key, "flat", currency, interval=interval, flat_amount=amount, discounts=off)
     bounds = sorted(draw(st.tuples(st.none() | whole, st.none() | whole)), key=lambda b: b or 0)
     common: dict[str, Any] = {
         "meter": draw(st.sampled_from(meter_keys)),
@@ -147,6 +159,9 @@ def prices(draw: st.DrawFn, key: str, meter_keys: list[str]) -> Price:
         "minimum": bounds[0],
         "maximum": bounds[1],
         "negative": draw(st.sampled_from(["clamp", "allow"])),
+        "quantity_round": draw(st.sampled_from(["exact", "up", "down"])),
+        "discounts": draw(discounts(whole)),
+        "discount_order": draw(st.sampled_from(["last", "first"])),
     }
     if model == "per_unit":
         return Price(key, "per_unit", currency, unit_amount=draw(amounts), **common)
@@ -155,9 +170,13 @@ def prices(draw: st.DrawFn, key: str, meter_keys: list[str]) -> Price:
         return Price(
             key, "package", currency, package_size=size, package_amount=draw(amounts), package_round=rounding, **common
         )
-    ends = [*sorted(draw(st.sets(decimals(9, least=1), max_size=4))), None]
+    past = draw(st.sampled_from(["refuse", "last", "free"]))
+    ends: list[Decimal | None] = [*sorted(draw(st.sets(decimals(9, least=1), max_size=4)))]
+    if past == "refuse" or not ends or draw(st.booleans()):
+        ends.append(None)
     tiers = tuple(Tier(end, draw(amounts), draw(whole)) for end in ends)
-    return Price(key, model, currency, tiers=tiers, zero_usage_flat_fee=draw(st.booleans()), **common)
+    fee = draw(st.booleans())
+    return Price(key, model, currency, tiers=tiers, zero_usage_flat_fee=fee, past_last_tier=past, **common)
 
 
 @st.composite
@@ -225,7 +244,10 @@ def as_toml_data(catalog: Catalog) -> dict[str, Any]:
         data[section] = {key: without(item, "key") for key, item in data[section].items()}
     for plan in data["plans"].values():
         plan["limits"] = [without(item) for item in plan["limits"]]
-        plan["prices"] = [_as_written(without(item)) for item in plan["prices"]]
+        plan["prices"] = [
+            _as_written({**without(item), "discounts": [without(one) for one in item["discounts"]]})
+            for item in plan["prices"]
+        ]
     data["plans"] = {key: without(item, "key", "version") for key, item in data["plans"].items()}
     return data
 

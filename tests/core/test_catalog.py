@@ -301,5 +301,11 @@ def test_what_is_valid_but_probably_not_meant_is_a_warning(text: str, warning: s
     assert warnings(text) == [warning]
 
 
+@pytest.mark.parametrize("past", ["last", "free"])
+def test_a_bounded_last_tier_is_taken_when_the_price_says_what_lies_past_it(past: str) -> None:
+    tiers = f'model = "volume"\npast_last_tier = "{past}"\ntiers = [{{ up_to = 5, unit_amount = 1 }}]'
+    assert parse_catalog(PRICE + METERED + tiers).plans["p"].prices[0].tiers[-1].up_to == 5
+
+
 def test_a_hard_quota_that_caps_a_price_above_what_is_free_is_no_warning() -> None:
     assert warnings(DESIGN.replace('limit="1000"', 'limit="1001"')) == []

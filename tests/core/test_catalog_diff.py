@@ -36,6 +36,7 @@ PRICE = '[[plans.pro.prices]]\nkey = "fee"\nmodel = "flat"\nflat_amount = "9.99"
         ('"9.99"', '"8"', ["~ plans.pro.prices[fee].flat_amount: 9.99 → 8"]),
         (PRICE, "", ["- plans.pro.prices[fee]: model flat, currency usd, interval year, flat_amount 9.99"]),
         ('minimum = "1"\n', "", ["~ plans.pro.prices[tokens].minimum: 1 → none"]),
+        ('"12.5"', '"15"', ["~ plans.pro.prices[tokens].discounts: [12.5%, -2] → [15%, -2]"]),
         (
             '"0.002", flat',
             '"0.003", flat',

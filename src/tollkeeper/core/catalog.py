@@ -17,7 +17,7 @@ from tollkeeper.core.catalog_rules import check_rules, find_warnings
 from tollkeeper.core.catalog_source import read_toml
 from tollkeeper.core.errors import CatalogInvalid
 from tollkeeper.core.metering import Meter
-from tollkeeper.core.plans import Catalog, Feature, Plan, Price, Product, Quota, RateLimit, Tier
+from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
 
 __all__ = [
     "CatalogDiff",
@@ -90,7 +90,11 @@ def _build_plan(key: str, plan: Values) -> Plan:
 
 
 def _build_price(price: Values) -> Price:
-    return Price(**{**_fields(price), "tiers": tuple(Tier(**_fields(item)) for _, item in price["tiers"])})
+    parts = {
+        "tiers": tuple(Tier(**_fields(item)) for _, item in price["tiers"]),
+        "discounts": tuple(Discount(**_fields(item)) for _, item in price["discounts"]),
+    }
+    return Price(**{**_fields(price), **parts})
 
 
 def _fields(item: Values) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from tollkeeper.core.catalog_faults import Fault
 from tollkeeper.core.metering import Meter, format_quantity
-from tollkeeper.core.plans import Catalog, Feature, Plan
+from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Tier
 
 _SIGN: Final = {"added": "+", "changed": "~", "removed": "-"}
 _NAMED_BY: Final = {"limits": "name", "quotas": "meter", "prices": "key"}
@@ -183,11 +183,21 @@ def _shown(value: Any) -> str:
     if isinstance(value, Decimal):
         return format_quantity(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(str(item) if isinstance(item, str) else _tier(item) for item in value) + "]"
+        return "[" + ", ".join(_item(item) for item in value) + "]"
     return str(value)
 
 
-def _tier(tier: Any) -> str:
+def _item(item: Any) -> str:
+    if isinstance(item, Discount):
+        return (
+            f"{format_quantity(item.percent_off)}%"
+            if item.percent_off
+            else f"-{format_quantity(item.amount_off or Decimal(0))}"
+        )
+    return item if isinstance(item, str) else _tier(item)
+
+
+def _tier(tier: Tier) -> str:
     flat = f" + {format_quantity(tier.flat_amount)}" if tier.flat_amount else ""
     span = "beyond" if tier.up_to is None else f"up to {format_quantity(tier.up_to)}"
     return f"{span}: {format_quantity(tier.unit_amount)}{flat}"

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from tollkeeper.core.errors import CatalogInvalid
 from tollkeeper.core.metering import Meter, format_quantity
-from tollkeeper.core.plans import Catalog, Feature, Plan, Price, Product, Quota, RateLimit, Tier
+from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
 
 T = TypeVar("T")
 
 _DECIMALS = frozenset(
     {"unit_amount", "flat_amount", "package_size", "package_amount", "included", "minimum", "maximum", "up_to"}
+    | {"percent_off", "amount_off"}
 )
 
 
@@ -30,7 +31,11 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "limits": [_plain(limit) for limit in plan.limits],
         "quotas": [_plain(quota) for quota in plan.quotas],
         "prices": [
-            {**_plain(price), "tiers": [{**_plain(t), "up_to": _up_to(t.up_to)} for t in price.tiers]}
+            {
+                **_plain(price),
+                "tiers": [{**_plain(t), "up_to": _up_to(t.up_to)} for t in price.tiers],
+                "discounts": [_plain(discount) for discount in price.discounts],
+            }
             for price in plan.prices
         ],
         "features": dict(plan.features),
@@ -94,7 +99,13 @@ def _plan(data: Mapping[str, Any]) -> Plan:
         "limits": tuple(RateLimit(**limit) for limit in data["limits"]),
         "quotas": tuple(Quota(**{**quota, "limit": Decimal(quota["limit"])}) for quota in data["quotas"]),
         "prices": tuple(
-            Price(**{**_exact(price), "tiers": tuple(Tier(**_exact(tier)) for tier in price["tiers"])})
+            Price(
+                **{
+                    **_exact(price),
+                    "tiers": tuple(Tier(**_exact(tier)) for tier in price["tiers"]),
+                    "discounts": tuple(Discount(**_exact(item)) for item in price.get("discounts", ())),
+                }
+            )
             for price in data["prices"]
         ),
         "features": dict(data["features"]),

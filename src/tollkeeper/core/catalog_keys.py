@@ -34,6 +34,7 @@ MAX_LIMITS: Final = 20
 MAX_QUOTAS: Final = 100
 MAX_PRICES: Final = 50
 MAX_TIERS: Final = 100
+MAX_DISCOUNTS: Final = 10
 MAX_WINDOW_SECONDS: Final = 31_536_000
 MAX_LIMIT: Final = 1_000_000_000
 
@@ -57,6 +58,7 @@ STATIC: Final = static()
 AMOUNT: Final = decimal("an amount of money", 12)
 QUANTITY: Final = decimal("a quantity", 9)
 _POSITIVE: Final = decimal("a quantity", 9, least="0.000000001")
+_PERCENT: Final = decimal("a percentage", 4, least="0.0001", most="100")
 _REFERENCE: Final = pattern(KEY_EXPECTED, KEY_PATTERN)
 _CURRENCY: Final = currency()
 _PROPERTY: Final = pattern(
@@ -176,7 +178,7 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             "tiers",
             TABLE,
             (),
-            f'graduated, volume: an array of tables, ascending, the last up to "inf"; at most {MAX_TIERS}.',
+            f'graduated, volume: an array of tables, ascending, the last up to "inf" (or see past_last_tier); at most {MAX_TIERS}.',
         ),
         Key("package_size", _POSITIVE, None, "package: units in a package."),
         Key("package_amount", AMOUNT, None, "package: the amount of one package."),
@@ -198,23 +200,49 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key(
             "negative", one_of("clamp", "allow"), "clamp", "Whether usage below 0 bills 0 or is credited. Not for flat."
         ),
+        Key(
+            "past_last_tier",
+            one_of("refuse", "last", "free"),
+            "refuse",
+            'graduated, volume: what units past a last tier that is not "inf" cost: no such tier is taken, the price of the last '
+            "tier, or nothing.",
+        ),
+        Key(
+            "quantity_round",
+            one_of("exact", "up", "down"),
+            "exact",
+            "What becomes of a fraction of a unit before anything else. Not for flat.",
+        ),
+        Key("discounts", TABLE, (), f"Discounts, an array of tables, taken in this order; at most {MAX_DISCOUNTS}."),
+        Key(
+            "discount_order",
+            one_of("last", "first"),
+            "last",
+            "Whether discounts are taken off after minimum and maximum, or before. Not for flat.",
+        ),
     ),
     "plans.KEY.prices.tiers": (
         Key("up_to", up_to(), REQUIRED, "Last unit of the tier; 100.5 of a tier up to 100 belongs to the next."),
         Key("unit_amount", AMOUNT, REQUIRED, "The amount of one unit of this tier."),
         Key("flat_amount", AMOUNT, Decimal(0), "Charged once when the tier is reached."),
     ),
+    "plans.KEY.prices.discounts": (
+        Key("percent_off", _PERCENT, None, "Percent of what the discounts before it left."),
+        Key("amount_off", AMOUNT, None, "An amount, as far as so much is left. Each discount has one of both."),
+    ),
 }
 
 _METERED: Final = frozenset(
-    {"key", "model", "currency", "meter", "interval", "included", "minimum", "maximum", "negative"}
+    {"key", "model", "currency", "meter", "interval", "included", "minimum", "maximum", "negative", "quantity_round"}
+    | {"discounts", "discount_order"}
 )
+_TIERED: Final = _METERED | {"tiers", "zero_usage_flat_fee", "past_last_tier"}
 # model -> (keys it needs beside key and model, every key it takes)
 MODELS: Final[Mapping[str, tuple[tuple[str, ...], frozenset[str]]]] = {
-    "flat": (("flat_amount",), frozenset({"key", "model", "currency", "interval", "flat_amount"})),
+    "flat": (("flat_amount",), frozenset({"key", "model", "currency", "interval", "flat_amount", "discounts"})),
     "per_unit": (("meter", "unit_amount"), _METERED | {"unit_amount"}),
-    "graduated": (("meter", "tiers"), _METERED | {"tiers", "zero_usage_flat_fee"}),
-    "volume": (("meter", "tiers"), _METERED | {"tiers", "zero_usage_flat_fee"}),
+    "graduated": (("meter", "tiers"), _TIERED),
+    "volume": (("meter", "tiers"), _TIERED),
     "package": (
         ("meter", "package_size", "package_amount"),
         _METERED | {"package_size", "package_amount", "package_round"},

@@ -77,9 +77,9 @@ def one_of(*choices: str) -> Kind:
     return Kind("one of " + ", ".join(f'"{choice}"' for choice in choices), read)
 
 
-def decimal(what: str, places: int, *, least: str = "0") -> Kind:
+def decimal(what: str, places: int, *, least: str = "0", most: str | None = None) -> Kind:
     grammar = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{places}}})?")
-    lowest = Decimal(least)
+    lowest, highest = Decimal(least), None if most is None else Decimal(most)
 
     def read(value: Any) -> Decimal:
         if isinstance(value, Float):
@@ -88,11 +88,12 @@ def decimal(what: str, places: int, *, least: str = "0") -> Kind:
         if not isinstance(written, str) or not grammar.fullmatch(written):
             raise Unfit
         number = Decimal(format_quantity(Decimal(written)))
-        if number < lowest:
+        if number < lowest or (highest is not None and number > highest):
             raise Unfit
         return number
 
     bound = "" if least == "0" else f" and at least {least}"
+    bound += "" if most is None else f" and at most {most}"
     return Kind(
         f'{what} such as "0.002", in quotes, with at most 15 digits before the point and {places} after it{bound}', read
     )

@@ -55,6 +55,8 @@ class Reader:
         written = price["written"]
         tiers = (*path, "tiers")
         price["tiers"] = self.array(price["tiers"], tiers, "plans.KEY.prices.tiers", keys.MAX_TIERS)
+        discounts = (*path, "discounts")
+        price["discounts"] = self.array(price["discounts"], discounts, "plans.KEY.prices.discounts", keys.MAX_DISCOUNTS)
         model = price.get("model")
         if model is None:
             return

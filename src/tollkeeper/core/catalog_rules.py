@@ -96,11 +96,12 @@ def _plan(reader: Reader, plan: Values, path: Path, top: Values, meters: Any) ->
             most = limit["window_seconds"] * MAX_LIMIT_PER_SECOND
             reader.fault((*path, "limits", i, "limit"), f"at most {most} in this window", str(limit["limit"]))
     for i, price in plan["prices"]:
-        _price(reader, price, (*path, "prices", i), top)
+        check_price(reader, price, (*path, "prices", i), top)
     _granted(reader, plan, (*path, "features"), top)
 
 
-def _price(reader: Reader, price: Values, path: Path, top: Values) -> None:
+def check_price(reader: Reader, price: Values, path: Path, top: Values) -> None:
+    """The rules within one price."""
     if "currency" not in price and "currency" in top and "currency" not in price["written"]:
         price["currency"] = top["currency"]
     places = EXPONENTS.get(price.get("currency", ""))
@@ -112,6 +113,7 @@ def _price(reader: Reader, price: Values, path: Path, top: Values) -> None:
     if least is not None and most is not None and least > most:
         at_least = f"at least the minimum, {format_quantity(least)}"
         reader.fault((*path, "maximum"), at_least, found_text(format_quantity(most)))
+    _discounts(reader, price, path, places)
     tiers = price["tiers"]
     if price["written"].get("tiers") == []:
         reader.fault((*path, "tiers"), "at least one tier", "none")
@@ -122,8 +124,8 @@ def _price(reader: Reader, price: Values, path: Path, top: Values) -> None:
         if "up_to" not in tier:
             continue
         up_to, last = tier["up_to"], at == len(tiers) - 1
-        if last and up_to is not None:
-            hint = "usage beyond the last tier would have no price"
+        if last and up_to is not None and price.get("past_last_tier") == "refuse":
+            hint = 'usage beyond the last tier would have no price; past_last_tier "last" or "free" gives it one'
             reader.fault((*where, "up_to"), '"inf" in the last tier', found_text(format_quantity(up_to)), hint)
         elif not last and up_to is None:
             reader.fault((*where, "up_to"), "a quantity in every tier but the last", '"inf"')
@@ -132,6 +134,15 @@ def _price(reader: Reader, price: Values, path: Path, top: Values) -> None:
                 above = f"more than the tier before, {format_quantity(below)}"
                 reader.fault((*where, "up_to"), above, found_text(format_quantity(up_to)))
             below = max(below, up_to)
+
+
+def _discounts(reader: Reader, price: Values, path: Path, places: int | None) -> None:
+    for i, discount in price["discounts"]:
+        where = (*path, "discounts", i)
+        _smallest_unit(reader, discount, "amount_off", where, places)
+        if len(discount["written"].keys() & {"percent_off", "amount_off"}) != 1:
+            found = "both" if "percent_off" in discount["written"] else "neither"
+            reader.fault(where, "one of percent_off and amount_off", found)
 
 
 def _smallest_unit(reader: Reader, item: Values, name: str, path: Path, places: int | None) -> None:

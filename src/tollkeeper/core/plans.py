@@ -40,6 +40,14 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class Discount:
+    """One of both: a percentage of what is left, or an amount that is taken off as far as there is something left."""
+
+    percent_off: Decimal | None = None
+    amount_off: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """One price of a plan; the shape of `POST /v1/rate`, plus its key, meter and interval."""
 
@@ -59,6 +67,10 @@ class Price:
     maximum: Decimal | None = None
     zero_usage_flat_fee: bool = True
     negative: Literal["clamp", "allow"] = "clamp"
+    past_last_tier: Literal["refuse", "last", "free"] = "refuse"
+    quantity_round: Literal["exact", "up", "down"] = "exact"
+    discounts: tuple[Discount, ...] = ()
+    discount_order: Literal["last", "first"] = "last"
 
 
 @dataclass(frozen=True, slots=True)
