@@ -33,7 +33,10 @@ def test_the_public_names_are_these() -> None:
     assert [n for n, _ in inspect.getmembers(tollkeeper.Gate, inspect.isfunction) if n[0] != "_"] == [
         "check",
         "close",
+        "commit",
         "record",
+        "release",
+        "reserve",
         "usage",
     ]
     with pytest.raises(AttributeError):

@@ -18,6 +18,7 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.retention import Retention
 from tollkeeper.services.usage import Usage
 from tollkeeper.storage.sql.engine import open_database
@@ -72,6 +73,9 @@ class Tollkeeper:
             self._customer_of_key,
             clock,
             max_age_days=event_max_age_days,
+        )
+        self.reservations = Reservations(
+            self.gate, writer, self.meters, self.database.signing_secret, max_age_days=event_max_age_days
         )
         self.usage = Usage(reader, self._calendar, clock, max_age_days=event_max_age_days)
         self.retention = Retention(

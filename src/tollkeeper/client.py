@@ -119,6 +119,18 @@ class Tollkeeper:
         answer: dict[str, Any] = self.request("POST", "/v1/check", body)
         return answer
 
+    def commit(self, reservation: str, quantity: int | str | Decimal) -> dict[str, Any]:
+        """Count what was used in the place of what `check(…, reserve=True)` took. Safe to repeat with the same quantity."""
+        path = f"/v1/reservations/{quote(reservation, safe='')}/commit"
+        answer: dict[str, Any] = self.request("POST", path, {"quantity": _decimal(quantity)}, repeatable=True)
+        return answer
+
+    def release(self, reservation: str) -> dict[str, Any]:
+        """Give back what `check(…, reserve=True)` took, when nothing was used."""
+        path = f"/v1/reservations/{quote(reservation, safe='')}/release"
+        answer: dict[str, Any] = self.request("POST", path, repeatable=True)
+        return answer
+
     def events(self, events: Iterable[Mapping[str, Any]], environment: str | None = None) -> dict[str, Any]:
         """Send usage events; the answer holds one result for each, in order. Fills in a missing `id`.
 

@@ -14,6 +14,7 @@ from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.gate import Decision
 from tollkeeper.services.ingest import MAX_ID, Result
+from tollkeeper.services.reservations import Committed, Released
 from tollkeeper.services.usage import UsageAnswer
 
 _ATTRIBUTES = ("id", "type", "source", "subject", "customer", "time", "data")
@@ -64,6 +65,40 @@ class Gate:
         if self._closed:
             raise StorageUnavailable("This gate is closed.")
         return self.toll.gate.check(key, meter, cost, scope=scope, ip=ip, id=id, wait=wait)
+
+    def reserve(
+        self,
+        key: str,
+        meter: str,
+        cost: int | str | Decimal,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision:
+        """Take `cost` from limits and quota now, record what was used later: pass the decision's `reservation` to `commit` or `release`.
+
+        Raises as `check` does.
+        """
+        if not (type(key) is str and type(meter) is str):
+            raise InvalidRequest("key and meter: text is expected.")
+        if self._closed:
+            raise StorageUnavailable("This gate is closed.")
+        gate = self.toll.gate
+        decision = gate.judge(gate.find(key) or gate.load(key), meter, cost, scope, ip)
+        self.toll.reservations.hold(decision)
+        return decision
+
+    def commit(self, reservation: str, quantity: int | str | Decimal) -> Committed:
+        """Count what was used in the place of what was reserved; always counts, and once. See `services.reservations`."""
+        if self._closed:
+            raise StorageUnavailable("This gate is closed.")
+        return self.toll.reservations.commit(_text("reservation", reservation), quantity)
+
+    def release(self, reservation: str) -> Released:
+        """Give back what is held, when nothing was used."""
+        if self._closed:
+            raise StorageUnavailable("This gate is closed.")
+        return self.toll.reservations.release(_text("reservation", reservation))
 
     def record(
         self, events: Sequence[UsageEvent | Mapping[str, Any]], environment: Environment = "live"

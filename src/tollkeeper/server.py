@@ -31,6 +31,7 @@ from tollkeeper.web.listen import Listener, bind
 
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
+LAPSE_SECONDS = 5.0
 RETENTION_SECONDS = 3600.0
 RETENTION_PAUSE = 0.02
 """Between two pieces, so that requests are answered in between."""
@@ -56,6 +57,7 @@ class Server:
         toll.listen(self.authenticator.drop)
         steps = [
             Step("touch_keys", self._touch_keys, TOUCH_SECONDS),
+            Step("lapse", toll.reservations.lapse, LAPSE_SECONDS),
             Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
         ]
         self.runner = Runner(steps, clock)
@@ -80,6 +82,7 @@ class Server:
             toll.customers,
             toll.keys,
             toll.usage,
+            toll.reservations,
             self.authenticator,
             toll.require_storage,
             self.draining,
@@ -94,6 +97,7 @@ class Server:
         return HotEndpoints(
             Access(cold, self.requests, settings.log_requests),  # type: ignore[arg-type]
             toll.gate,
+            toll.reservations,
             toll.ingest,
             self.authenticator,
             self.problems,

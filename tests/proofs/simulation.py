@@ -7,6 +7,7 @@ fails when the schedule says so, and a crash forgets everything that was not com
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ import apsw
 
 from tollkeeper.bootstrap import canonical_json
 from tollkeeper.core.customers import Customer, Subscription
-from tollkeeper.core.errors import Conflict, StorageUnavailable
+from tollkeeper.core.errors import Conflict, InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import LogRow, Outcome, UsageEvent
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.grants import CustomerGrant, KeyGrant
@@ -31,6 +32,8 @@ from tollkeeper.services.clock import Clock
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Batch, Ingest
 from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.reservations import Reservations
+from tollkeeper.services.snapshots import MeterView
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.meters import MeterRegistry
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
@@ -105,6 +108,7 @@ class World:
                     f"key_{name}_{environment}", "customer", name, environment, "", digest(raw), "", "", (), (), 0
                 )  # type: ignore[arg-type]
                 self.keys[raw] = KeyGrant(key, grant)
+        self.tokens: list[str] = []
         self.meters_used = list(METERS[:2])
         self.numbers = 0
         self.start()
@@ -132,13 +136,25 @@ class World:
         self.table.use(self.meters_used)
         self.reader = SimReader(self.db)
         self.gate = Gate(self, self, self.reader, self.table, clock)  # type: ignore[arg-type]
+        self.reservations = Reservations(self.gate, self, self.table, b"secret")  # type: ignore[arg-type]
         self.ingest = Ingest(self.gate, self, self.table, canonical_json, lambda _: None, clock)  # type: ignore[arg-type]
 
     # what may happen
 
     def step(self) -> None:
         action = self.chance.choices(
-            (self.check, self.events, self.commit, self.move, self.crash, self.apply), (8, 6, 7, 3, 0.4, 0.3)
+            (
+                self.check,
+                self.events,
+                self.reserve,
+                self.settle,
+                self.release,
+                self.commit,
+                self.move,
+                self.crash,
+                self.apply,
+            ),
+            (8, 6, 3, 3, 0.7, 7, 3, 0.4, 0.3),
         )[0]
         action()
 
@@ -214,6 +230,55 @@ class World:
             self.possible |= accepted
 
         self.queue.append(SimSubmission(judged.rows, settled))
+
+    def reserve(self) -> None:
+        raw = self.chance.choice(list(self.keys))
+        decision = self.gate.judge(
+            self.gate.find(raw) or self.gate.load(raw),
+            self.chance.choice(("calls", "tokens")),
+            self.chance.choice((1, 2, "3", 0)),
+        )
+        self.reservations.hold(decision)
+        if decision.reservation is not None:
+            self.tokens.append(decision.reservation)
+        self.refused += decision.code != "VALID"
+
+    def settle(self) -> None:
+        """Commit a reservation, of this process or of one before, perhaps not for the first time."""
+        if not self.tokens:
+            return
+        token = self.chance.choice(self.tokens)
+        number = self.chance.choice((0, 1, 1, 5))
+        try:
+            commit = self.reservations.begin(token, number)
+        except InvalidRequest:  # older than usage may be
+            self.tokens.remove(token)
+            return
+        row = commit.row
+
+        def settled(submission: SimSubmission) -> None:
+            if submission.error is not None:
+                commit.take_back()
+                return
+            try:
+                made = commit.settle(submission.outcomes)
+            except Conflict:
+                self.conflicts += 1
+                return
+            where = ("test" if row[0] & 1 else "live", row[1], made.event_id)
+            if made.status == "duplicate":
+                self.duplicates += 1
+                assert where in self.possible
+                return
+            assert where not in self.acknowledged
+            self.acknowledged[where] = self.possible[where] = (row[6], row[4], number, row[7])
+
+        self.queue.append(SimSubmission([row], settled))
+
+    def release(self) -> None:
+        if self.tokens:
+            self.reservations.release(self.chance.choice(self.tokens))
+        self.reservations.lapse()
 
     def event(self) -> UsageEvent:
         number = self.chance.randrange(40)
@@ -345,8 +410,16 @@ class World:
     def hold_totals(self) -> None:
         for (environment, customer), account in list(self.gate._accounts.items()):
             committed = self.reader.totals(environment, customer, account.start, account.end)
+            expected = Counter(committed)
+            for held in self.gate.holds._held.values():
+                view = held.terms
+                assert isinstance(view, MeterView)
+                if held.amount and view.account is account and held.resets_at == account.end:
+                    expected[view.entry.number] += held.amount
+                    for other in view.others:
+                        expected[other.number] += 10**9 if other.by_count else held.amount
             kept = {meter: total.used for meter, total in account.totals.items() if total.used}
-            assert kept == {meter: value for meter, value in committed.items() if value}
+            assert kept == {meter: value for meter, value in expected.items() if value}
 
     def finish(self) -> None:
         while self.queue:

@@ -38,7 +38,7 @@ def test_every_schedule_keeps_the_invariants(block: int) -> None:
 def test_a_hard_quota_is_never_passed_by_checks_alone() -> None:
     for seed in range(200 if not SOAK else 5000):
         world = World(seed)
-        world.events = world.check  # type: ignore[method-assign]
+        world.events = world.settle = world.check  # type: ignore[method-assign]
         world.move = lambda: None  # type: ignore[method-assign]
         for _ in range(80):
             world.step()

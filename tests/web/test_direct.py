@@ -123,7 +123,15 @@ async def test_both_ways_give_the_same_answers_and_the_same_headers(wire: Wire) 
         {"key": "tk_live_" + "0" * 36},
         {"token": "no"},
     ]
-    ways += [{"durable": False}, {"meter": None}, {"scope": "write"}, {"id": ""}, {"cost": "1e400"}, {"reserve": True}]
+    ways += [
+        {"durable": False},
+        {"meter": None},
+        {"scope": "write"},
+        {"id": ""},
+        {"cost": "1e400"},
+        {"reserve": True},
+        {"reserve": True, "id": "x"},
+    ]
     for fields in ways:
         before = wire.taken
         mine = await wire.ask(wire.request(**fields))
@@ -133,7 +141,7 @@ async def test_both_ways_give_the_same_answers_and_the_same_headers(wire: Wire) 
         assert mine[0] == theirs[0]
         assert sorted(theirs[1]) == sorted([*mine[1], "connection"])
         for one in (mine[2], theirs[2]):
-            for changing in ("request_id", "event_id", "quota"):
+            for changing in ("request_id", "event_id", "quota", "reservation"):
                 one.pop(changing, None)
                 (one.get("problem") or {}).pop(changing, None)
         assert mine[2] == theirs[2]

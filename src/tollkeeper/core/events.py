@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.ids import CROCKFORD, ulid_of
+from tollkeeper.core.metering import format_quantity, join_quantity
 
 TEXT: Final = 0
 UUID_TIMED: Final = 1
@@ -28,6 +29,9 @@ GATE_SOURCE: Final = "tollkeeper:gate"
 
 CHECK_SOURCE: Final = "tollkeeper:check"
 """The `source` of a check whose caller gave the id; refused from outside, too: it would take the ids of checks."""
+
+RESERVATION_SOURCE: Final = "tollkeeper:reservation"
+"""The `source` of the event by which a reservation is committed."""
 
 _TO_BASE32 = str.maketrans(CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _ULID_LETTERS = frozenset(CROCKFORD)
@@ -96,6 +100,11 @@ def unpack_id(kind: int, stored: bytes | str) -> str:
 def digest_id(environment: int, source: str, id: str) -> bytes:
     """128 bits of BLAKE2b over (environment, source, id): the dedupe key of ids that carry no time."""
     return blake2b(f"{environment}{source}\0{id}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def quantity_data(property: str, billionths: int) -> str:
+    """Canonical data of an event that carries one quantity."""
+    return f'{{"{property}":{format_quantity(join_quantity(0, billionths))}}}'
 
 
 class Event(Protocol):

@@ -177,10 +177,23 @@ class Decision:
     """The gate's answer. `code` says it; the rest is told when asked, from the numbers of the moment it was made.
 
     `amount` (billionths) is what it took and holds: the usage event will carry it; 0 when nothing was taken, or all was given back.
-    `id`: 128 bits, a ULID; the request and its usage event share it.
+    `id`: 128 bits, a ULID; the request and its usage event share it. `reservation`: the token to commit or release by.
     """
 
-    __slots__ = ("_ulid", "amount", "code", "id", "now", "reason", "resets_at", "tats", "terms", "used", "who")
+    __slots__ = (
+        "_ulid",
+        "amount",
+        "code",
+        "id",
+        "now",
+        "reason",
+        "reservation",
+        "resets_at",
+        "tats",
+        "terms",
+        "used",
+        "who",
+    )
 
     def __init__(
         self,
@@ -205,6 +218,7 @@ class Decision:
         self.resets_at = resets_at
         self.amount = amount
         self.reason = reason
+        self.reservation: str | None = None
         self._ulid = ""
 
     @property
@@ -230,7 +244,7 @@ class Decision:
     @property
     def event_id(self) -> str | None:
         """The usage event's id; None when nothing was recorded."""
-        return f"evt_{self.ulid}" if self.amount else None
+        return f"evt_{self.ulid}" if self.amount and self.reservation is None else None
 
     @property
     def rate_limits(self) -> tuple[RateLimitState, ...]:
@@ -317,7 +331,7 @@ class Decision:
             "status": self.status,
             "request_id": self.request_id,
             "event_id": self.event_id,
-            "reservation": None,
+            "reservation": self.reservation,
             "customer": who.customer,
             "key_id": who.key_id,
             "environment": who.environment,
@@ -350,10 +364,13 @@ class Decision:
                 f'"resets_at":"{instant(self.resets_at)}"}}'
             )
         event = f'"evt_{text}"' if self.amount else "null"
+        reservation = "null"
+        if self.reservation is not None:
+            event, reservation = "null", f'"{self.reservation}"'
         problem = "null" if self.code == "VALID" else dumps(self.problem(docs), separators=(",", ":"))
         return (
             f'{{"code":"{self.code}","status":{STATUS[self.code]},"request_id":"req_{text}","event_id":{event},'
-            f'"reservation":null,{self.who.json},"rate_limits":[{",".join(limits)}],"quota":{quota},'
+            f'"reservation":{reservation},{self.who.json},"rate_limits":[{",".join(limits)}],"quota":{quota},'
             f'"problem":{problem}{PENDING if pending else ""}}}'
         ).encode()
 

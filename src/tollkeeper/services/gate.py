@@ -29,17 +29,19 @@ from tollkeeper.core.events import (
     Submission,
     digest_id,
     pack_id,
+    quantity_data,
 )
 from tollkeeper.core.gate import NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
 from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.limits import refund
-from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
+from tollkeeper.core.metering import NANOS, QuantityInvalid, split_quantity
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.ports import Grants
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.holds import Holds
 from tollkeeper.services.meters import MeterTable
-from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others
+from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others, count_row
 from tollkeeper.services.submissions import Awaited, Log, Waited
 
 UNKNOWN_KEYS = 10_000
@@ -76,6 +78,7 @@ class Gate:
         self._accounts: dict[tuple[str, str], Account] = {}
         self._lock = threading.Lock()
         self._loading = threading.RLock()
+        self.holds = Holds(self._lock)
         self._generation = 0
         self._max_snapshots = snapshots
         self._boot = self.clock.random_bits(40) << 40
@@ -200,16 +203,7 @@ class Gate:
         """Count usage that did not pass the gate, row by row; `sign` -1 takes it back (a duplicate, a failed commit)."""
         with self._lock:
             for account, row in zip(accounts, rows, strict=True):
-                at = row[7]
-                if account.start <= at < account.end:
-                    totals = account.totals
-                    for meter, _, units, nanos in row[10]:
-                        total = totals.get(meter) or account.total(meter)
-                        total.used += sign * (units * NANOS + nanos)
-                elif at >= account.end:
-                    following = account.following
-                    for meter, _, units, nanos in row[10]:
-                        following[meter] = following.get(meter, 0) + sign * (units * NANOS + nanos)
+                count_row(account, row, sign)
 
     def _begin(self, account: Account, now_us: int) -> None:
         anchor, zone = account.anchor, account.zone
@@ -386,7 +380,7 @@ class Gate:
             units, nanos = divmod(amount, NANOS)
             quantity, data = units, None
             if view.property is not None:
-                quantity, data = 1, _data(view.property, amount)
+                quantity, data = 1, quantity_data(view.property, amount)
         folds: tuple[FoldTuple, ...] = ((view.entry.number, cell, units, nanos),)
         for other in view.others:
             folds += ((other.number, cell, quantity, 0) if other.by_count else (other.number, cell, units, nanos),)
@@ -550,7 +544,3 @@ def _from_where(ip: str | None) -> str:
     if ip is None:
         return "This API key is bound to addresses; send the caller's address as `ip`."
     return f"This API key may not be used from {ip}."
-
-
-def _data(property: str, amount: int) -> str:
-    return f'{{"{property}":{format_quantity(join_quantity(0, amount))}}}'

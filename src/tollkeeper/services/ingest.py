@@ -6,25 +6,14 @@ An answer of `accepted` or `duplicate` means: in the total exactly once, for eve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import StorageUnavailable, TollkeeperError
-from tollkeeper.core.events import (
-    CHECK_SOURCE,
-    GATE_SOURCE,
-    TEXT,
-    UUID_RANDOM,
-    Event,
-    FoldTuple,
-    LogRow,
-    Outcome,
-    digest_id,
-    pack_id,
-)
+from tollkeeper.core.events import TEXT, UUID_RANDOM, Event, FoldTuple, LogRow, Outcome, digest_id, pack_id
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
 from tollkeeper.core.periods import cell_start, period_at
@@ -40,6 +29,8 @@ MAX_ID = 256
 MAX_NAME = 256
 MAX_DATA = 16 * 1024
 MAX_AHEAD_US = 5 * 60 * 1_000_000
+OWN_SOURCES = "tollkeeper:"
+"""What the sources of events begin with that Tollkeeper makes itself."""
 
 
 @dataclass(slots=True)
@@ -208,8 +199,10 @@ class Ingest:
             raise _Refused("type_invalid", f"type has {len(type)} characters; expected 1 to {MAX_NAME}.")
         if not source or len(source) > MAX_NAME:
             raise _Refused("source_invalid", f"source has {len(source)} characters; expected 1 to {MAX_NAME}.")
-        if source in (GATE_SOURCE, CHECK_SOURCE):
-            raise _Refused("source_reserved", f"The source {source!r} is for events the gate makes itself.")
+        if source.startswith(OWN_SOURCES):
+            raise _Refused(
+                "source_reserved", f"Sources that begin with {OWN_SOURCES!r} are for events Tollkeeper makes itself."
+            )
         subject = event.subject
         customer = event.customer
         if subject is not None and not 0 < len(subject) <= MAX_NAME:
@@ -241,7 +234,10 @@ class Ingest:
         folds: tuple[FoldTuple, ...] = ()
         meters: tuple[str, ...] = ()
         if entries:
-            folds, meters = self._folds(account, at, entries, data)
+            try:
+                folds, meters = folds_of(account, at, entries, 1, data)
+            except QuantityInvalid as error:
+                raise _Refused("quantity_invalid", error.detail) from None
         text = None
         if data is not None:
             try:
@@ -255,30 +251,6 @@ class Ingest:
         row = (kind << 1 | flag, source, stored, digest, type, subject, customer, at, 1, text, folds, meters_now.epoch)
         return row, account, meters
 
-    @staticmethod
-    def _folds(
-        account: Account, at: int, entries: tuple[MeterEntry, ...], data: dict[str, Any] | None
-    ) -> tuple[tuple[FoldTuple, ...], tuple[str, ...]]:
-        at_s = at // 1_000_000
-        cell = at_s - at_s % CELL_SECONDS
-        if account.start <= at < account.end:
-            if cell < account.start_s:
-                cell = account.start_s
-        else:
-            cell = cell_start(at, period_at(account.anchor, account.zone, at)[0]) // 1_000_000
-        try:
-            if len(entries) == 1:
-                entry = entries[0]
-                value = entry.fold(1, data)
-                if value is None:
-                    return (), ()
-                return ((entry.number, cell, value[0], value[1]),), entry.names
-            values = [(entry, entry.fold(1, data)) for entry in entries]
-        except QuantityInvalid as error:
-            raise _Refused("quantity_invalid", error.detail) from None
-        folds = tuple((entry.number, cell, *value) for entry, value in values if value is not None)
-        return folds, tuple(entry.key for entry, value in values if value is not None)
-
     def _time(self, time: datetime, now: int) -> int:
         if time.tzinfo is None:
             raise _Refused("time_invalid", "time has no zone; expected RFC 3339, such as 2026-11-21T12:00:00Z.")
@@ -288,6 +260,28 @@ class Ingest:
         if at < now - self._max_age_us:
             raise _Refused("too_old", f"time is more than {self._max_age_days} days ago; usage that old is not taken.")
         return at
+
+
+def folds_of(
+    account: Account, at: int, entries: tuple[MeterEntry, ...], quantity: int, data: Mapping[str, Any] | None
+) -> tuple[tuple[FoldTuple, ...], tuple[str, ...]]:
+    """What an event adds to its meters, and their keys. Raises QuantityInvalid."""
+    at_s = at // 1_000_000
+    cell = at_s - at_s % CELL_SECONDS
+    if account.start <= at < account.end:
+        if cell < account.start_s:
+            cell = account.start_s
+    else:
+        cell = cell_start(at, period_at(account.anchor, account.zone, at)[0]) // 1_000_000
+    if len(entries) == 1:
+        entry = entries[0]
+        value = entry.fold(quantity, data)
+        if value is None:
+            return (), ()
+        return ((entry.number, cell, value[0], value[1]),), entry.names
+    values = [(entry, entry.fold(quantity, data)) for entry in entries]
+    folds = tuple((entry.number, cell, *value) for entry, value in values if value is not None)
+    return folds, tuple(entry.key for entry, value in values if value is not None)
 
 
 def _shown(text: str) -> str:

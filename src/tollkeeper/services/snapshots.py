@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any
 
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.events import LogRow
 from tollkeeper.core.gate import NO_TERMS, Allowance, Bucket, Terms, Total, Who
 from tollkeeper.core.grants import KeyGrant
 from tollkeeper.core.metering import NANOS
@@ -34,7 +36,7 @@ class Account:
         "zone",
     )
 
-    def __init__(self, environment: str, customer: str, anchor: int, zone: str) -> None:
+    def __init__(self, environment: Environment, customer: str, anchor: int, zone: str) -> None:
         self.environment = environment
         self.customer = customer
         self.anchor = anchor
@@ -117,6 +119,20 @@ class Snapshot:
             self.refusal = ("FORBIDDEN", "This is a server key: it may call Tollkeeper, it is not a customer's key.")
         elif customer.subscription is None or customer.subscription.status == "ended":
             self.refusal = ("PAYMENT_REQUIRED", None)
+
+
+def count_row(account: Account, row: LogRow, sign: int) -> None:
+    """Count (sign 1) or take back (-1) a row of the log in the totals of its period, where it is the current one or a later one."""
+    at = row[7]
+    if account.start <= at < account.end:
+        totals = account.totals
+        for meter, _, units, nanos in row[10]:
+            total = totals.get(meter) or account.total(meter)
+            total.used += sign * (units * NANOS + nanos)
+    elif at >= account.end:
+        following = account.following
+        for meter, _, units, nanos in row[10]:
+            following[meter] = following.get(meter, 0) + sign * (units * NANOS + nanos)
 
 
 def count_others(view: MeterView, amount: int, sign: int) -> None:

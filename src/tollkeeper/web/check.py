@@ -15,6 +15,7 @@ from tollkeeper.core.events import LogRow, Outcome
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
+from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.snapshots import Snapshot
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
 from tollkeeper.web.direct import MAX_DIRECT_BODY, Exchange, Headers
@@ -29,7 +30,7 @@ JSON: Final = (b"content-type", b"application/json")
 
 
 class CheckRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`POST /v1/check`. `cost` a decimal; `id` makes a retry safe; `durable` false asks for the early answer."""
+    """`POST /v1/check`. `cost` a decimal; `id` makes a retry safe; `durable` false: the early answer; `reserve`: take, record later."""
 
     key: str
     meter: str | None = None
@@ -62,7 +63,10 @@ def decode_check(body: bytes) -> CheckRequest:
                 inspect(body)
                 break
     if request.reserve:
-        raise InvalidRequest("reserve is not offered by this version; leave it out.")
+        if request.meter is None:
+            raise InvalidRequest("reserve needs a meter.", field="meter")
+        if request.id is not None or not request.durable:
+            raise InvalidRequest("reserve goes without id and durable: its commit is safe to repeat, and durable.")
     if request.id is not None and not 0 < len(request.id) <= 256:
         raise InvalidRequest(f"id has {len(request.id)} characters; expected 1 to 256.")
     return request
@@ -72,9 +76,17 @@ class Check:
     """The endpoint. `docs` begins the links in problems; `finished(scope, status, started)` is told of each direct answer."""
 
     def __init__(
-        self, gate: Gate, authenticator: Authenticator, failure: Failure, finished: Finished, *, docs: str = ""
+        self,
+        gate: Gate,
+        reservations: Reservations,
+        authenticator: Authenticator,
+        failure: Failure,
+        finished: Finished,
+        *,
+        docs: str = "",
     ) -> None:
         self._gate = gate
+        self._reservations = reservations
         self._authenticator = authenticator
         self._failure = failure
         self._finished = finished
@@ -96,7 +108,10 @@ class Check:
             if snapshot is None and looks_like_key(request.key) is not None:
                 return False
             decision = self._judge(scope, caller, request, snapshot)
-            if not decision.amount:
+            if request.reserve:
+                self._reservations.hold(decision)
+                self._answer(exchange, started, decision)
+            elif not decision.amount:
                 self._answer(exchange, started, decision)
             elif request.durable:
                 gate.put(decision, _Waiting(self, exchange, started, decision, gate.row(decision, request.id)))
@@ -116,7 +131,9 @@ class Check:
             snapshot = await asyncio.to_thread(gate.load, request.key)
         decision = self._judge(scope, caller, request, snapshot)
         pending = False
-        if decision.amount:
+        if request.reserve:
+            self._reservations.hold(decision)
+        elif decision.amount:
             if request.durable:
                 await gate.commit(decision, request.id)
             else:

@@ -16,6 +16,7 @@ from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Forbidden, InvalidRequest, TollkeeperError, TooLarge
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest, Result
+from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
 from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
 from tollkeeper.web.direct import Direct
@@ -42,6 +43,7 @@ class HotEndpoints:
         self,
         app: App,
         gate: Gate,
+        reservations: Reservations,
         ingest: Ingest,
         authenticator: Authenticator,
         problems: Problems,
@@ -55,7 +57,7 @@ class HotEndpoints:
         self._problems = problems
         self._finished_check = finished["/v1/check"]
         self._finished_events = finished["/v1/events"]
-        self._check = Check(gate, authenticator, self._failure, self._finished_check, docs=docs)
+        self._check = Check(gate, reservations, authenticator, self._failure, self._finished_check, docs=docs)
         self.direct: Mapping[bytes, Direct] = {b"/v1/check": self._check.direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

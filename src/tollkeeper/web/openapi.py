@@ -9,13 +9,20 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, customers, keys, usage
+from tollkeeper.web.api import catalog, customers, keys, reservations, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
 from tollkeeper.web.routes import StrictRoute
 
-ROUTERS: Final[Sequence[APIRouter]] = (usage.router, customers.router, keys.router, catalog.router, health)
+ROUTERS: Final[Sequence[APIRouter]] = (
+    reservations.router,
+    usage.router,
+    customers.router,
+    keys.router,
+    catalog.router,
+    health,
+)
 
 TAGS: Final[Sequence[Mapping[str, str]]] = (
     {
@@ -51,6 +58,7 @@ request again.
 
 _NEEDS: Final = {
     "admin": "Needs the admin token.",
+    "check": "Needs the admin token or a server key with `check`.",
     "usage:read": "Needs the admin token, a server key with `usage:read`, or a customer's own key.",
 }
 

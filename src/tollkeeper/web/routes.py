@@ -19,6 +19,7 @@ from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.keys import KeyService
+from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.usage import Usage
 from tollkeeper.web.auth import Authenticator, Caller
 from tollkeeper.web.errors import UnsupportedMediaType
@@ -35,6 +36,7 @@ class Services:
     customers: CustomerService
     keys: KeyService
     usage: Usage
+    reservations: Reservations
     authenticator: Authenticator
     storage_state: Callable[[], None]
     draining: Callable[[], bool]
@@ -67,6 +69,12 @@ class AdminRoute(StrictRoute):
     """Needs the admin token."""
 
     scope = "admin"
+
+
+class CheckRoute(StrictRoute):
+    """Needs the scope `check`, as `/v1/check` does."""
+
+    scope = "check"
 
 
 class UsageRoute(StrictRoute):
@@ -156,7 +164,11 @@ async def _keys(request: Request) -> KeyService:
     return services_of(request).keys
 
 
-async def _usage(request: Request) -> Usage:
+async def _reservations(request: Request) -> Reservations:
+    return services_of(request).reservations
+
+
+def _usage(request: Request) -> Usage:
     return services_of(request).usage
 
 
@@ -168,5 +180,6 @@ async def _caller(request: Request) -> Caller:
 CatalogDep = Annotated[CatalogService, Depends(_catalog)]
 CustomersDep = Annotated[CustomerService, Depends(_customers)]
 KeysDep = Annotated[KeyService, Depends(_keys)]
+ReservationsDep = Annotated[Reservations, Depends(_reservations)]
 UsageDep = Annotated[Usage, Depends(_usage)]
 CallerDep = Annotated[Caller, Depends(_caller)]

@@ -36,7 +36,10 @@ class Check(Sent):
     id: str | None = Field(
         None, min_length=1, max_length=256, description="An id of your own makes a retry safe: it counts once."
     )
-    reserve: Literal[False] = Field(False, description="Not offered by this version.")
+    reserve: bool = Field(
+        False,
+        description="Take `cost` from limits and quota, and record nothing yet: `reservation` is the token to commit or release by.",
+    )
     durable: bool = Field(
         True, description="false answers before the commit: faster, may be lost in a crash, refused for hard quotas."
     )
@@ -71,7 +74,7 @@ class Decided(Shown):
     event_id: str | None = Field(
         description="The usage event, null when nothing was recorded.", examples=["evt_01JD3V5E6QN8Z4V9W1T7B2X3YF"]
     )
-    reservation: None = Field(examples=[None])
+    reservation: str | None = Field(description="The token of what was reserved.", examples=[None])
     customer: str | None = Field(examples=["cus_01JD3V5E6QN8Z4V9W1T7B2X3YA"])
     key_id: str | None = Field(examples=["key_01JD3V5E6QN8Z4V9W1T7B2X3YD"])
     environment: EnvironmentName | None

@@ -1,0 +1,207 @@
+"""Reserve → commit or release: for work whose size is known only afterwards (tokens, bytes, seconds).
+
+The commit is a usage event under the reservation's own id, stamped with the instant of its admission: the period that admitted it
+pays for it. It always counts: after a restart, after a lapse, after a release, above what was reserved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.events import RESERVATION_SOURCE, ULID_TIMED, LogRow, Outcome, quantity_data
+from tollkeeper.core.gate import Decision
+from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
+from tollkeeper.core.reservations import HOLD_SECONDS, Reservation, read_token
+from tollkeeper.services.gate import Gate
+from tollkeeper.services.ingest import folds_of
+from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.snapshots import Account, MeterView
+from tollkeeper.services.submissions import Log, Waited
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer to a commit. `duplicate`: this very commit had been made before. Quantities are decimals as strings."""
+
+    status: Literal["accepted", "duplicate"]
+    event_id: str
+    customer: str
+    meter: str
+    reserved: str
+    quantity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The answer to a release. `released` is "0" when nothing was held any more: committed, released or lapsed before."""
+
+    customer: str
+    meter: str
+    reserved: str
+    released: str
+
+
+class Commit:
+    """A commit under way: its row is counted, and held by nobody's log yet."""
+
+    __slots__ = ("_account", "_amount", "_gate", "_held", "_reservation", "row")
+
+    def __init__(
+        self,
+        gate: Gate,
+        reservation: Reservation,
+        amount: int,
+        account: Account,
+        row: LogRow,
+        held: Decision | None,
+    ) -> None:
+        self._gate = gate
+        self._reservation = reservation
+        self._amount = amount
+        self._account = account
+        self.row = row
+        self._held = held
+
+    def take_back(self) -> None:
+        """The log did not take the row: what was held is held again."""
+        self._gate.holds.unuse(self._held, self._account, self.row)
+
+    def settle(self, outcomes: list[Outcome] | None) -> Committed:
+        """After the log's answer (None: accepted). Raises Conflict."""
+        status: Literal["accepted", "duplicate"] = "accepted"
+        if outcomes is not None and outcomes[0].status != "accepted":
+            self._gate.add((self._account,), (self.row,), -1)
+            if outcomes[0].status == "conflict":
+                raise Conflict("This reservation was committed before with another quantity, which counts.")
+            status = "duplicate"
+        made = self._reservation
+        reserved, quantity = _text(made.amount), _text(self._amount)
+        return Committed(status, made.event_id, made.customer, made.meter, reserved, quantity)
+
+
+class Reservations:
+    """`secret` signs the tokens. `max_age_days`: how old usage may be that is still taken, as for events."""
+
+    def __init__(self, gate: Gate, log: Log, meters: MeterTable, secret: bytes, *, max_age_days: int = 35) -> None:
+        self._gate = gate
+        self._log = log
+        self._meters = meters
+        self._secret = secret
+        self._max_age_days = max_age_days
+
+    def hold(self, decision: Decision) -> None:
+        """Make a reservation of an admitted decision, instead of recording it. Its token stands in `decision.reservation`."""
+        view = decision.terms
+        if decision.code != "VALID" or not isinstance(view, MeterView):
+            return
+        who = decision.who
+        reservation = Reservation(
+            decision.id,
+            view.account.environment,
+            view.account.customer,
+            str(who.key_id),
+            view.entry.key,
+            view.event_type,
+            view.property,
+            decision.amount,
+        )
+        decision.reservation = reservation.token(self._secret)
+        self._gate.holds.keep(decision)
+
+    def commit(self, token: str, quantity: int | str | Decimal, environment: Environment | None = None) -> Committed:
+        """Count what was used; waits for the commit. `environment`: the only one the caller may speak for.
+
+        Raises InvalidRequest (no such token, too old), NotFound (another environment), QuantityInvalid, Conflict (committed before
+        with another quantity), StorageUnavailable (nothing counted; try again).
+        """
+        commit = self.begin(token, quantity, environment)
+        submission = Waited((commit.row,))
+        try:
+            self._log.put(submission)
+            outcomes = submission.wait()
+        except TollkeeperError:
+            commit.take_back()
+            raise
+        return commit.settle(outcomes)
+
+    def begin(self, token: str, quantity: int | str | Decimal, environment: Environment | None = None) -> Commit:
+        """Count in memory; the row must then be logged, and the commit settled or taken back."""
+        reservation = self._read(token, environment)
+        amount = _amount(quantity, reservation)
+        account, row = self._row(reservation, amount)
+        held = self._gate.holds.use(reservation.id, account, row, amount, self._gate.clock.steady_ns())
+        return Commit(self._gate, reservation, amount, account, row, held)
+
+    def release(self, token: str, environment: Environment | None = None) -> Released:
+        """Give back what is held. Raises InvalidRequest (no such token), NotFound (another environment)."""
+        reservation = self._read(token, environment)
+        released = self._gate.holds.release(reservation.id, self._gate.clock.steady_ns())
+        return Released(reservation.customer, reservation.meter, _text(reservation.amount), _text(released))
+
+    def lapse(self) -> bool:
+        """Give back what nobody has asked for in HOLD_SECONDS. A step of the runner."""
+        self._gate.holds.lapse(self._gate.clock.now_ns() // 1_000_000 - HOLD_SECONDS * 1000)
+        return False
+
+    def _read(self, token: str, environment: Environment | None) -> Reservation:
+        reservation = read_token(token, self._secret)
+        if environment is not None and reservation.environment != environment:
+            raise NotFound(f"This reservation is of {reservation.environment}, your token of {environment}.")
+        return reservation
+
+    def _row(self, reservation: Reservation, amount: int) -> tuple[Account, LogRow]:
+        at = reservation.at
+        age_days = (self._gate.clock.now_us() - at) // 86_400_000_000
+        if age_days >= self._max_age_days:
+            raise InvalidRequest(
+                f"This reservation was made {age_days} days ago; usage is taken for {self._max_age_days} days."
+            )
+        account = self._gate.account_of(reservation.environment, reservation.customer)
+        if account is None:
+            raise NotFound(f"There is no customer {reservation.customer!r} any more.")
+        units, nanos = divmod(amount, NANOS)
+        data: dict[str, Decimal] | None = None
+        quantity, text = units, None
+        if reservation.value_property is not None:
+            quantity, text = 1, quantity_data(reservation.value_property, amount)
+            data = {reservation.value_property: join_quantity(units, nanos)}
+        meters = self._meters.current
+        entries = meters.by_type.get(reservation.event_type, ())
+        folds, _ = folds_of(account, at, entries, quantity, data)
+        row: LogRow = (
+            ULID_TIMED << 1 | account.flag,
+            RESERVATION_SOURCE,
+            reservation.id.to_bytes(16, "big"),
+            None,
+            reservation.event_type,
+            reservation.key_id,
+            reservation.customer,
+            at,
+            quantity,
+            text,
+            folds,
+            meters.epoch,
+        )
+        return account, row
+
+
+def _amount(quantity: int | str | Decimal, reservation: Reservation) -> int:
+    try:
+        units, nanos = split_quantity(quantity)
+    except QuantityInvalid:
+        raise QuantityInvalid(
+            f'quantity is {str(quantity)[:60]!r}; expected a decimal number such as "1" or "0.25".'
+        ) from None
+    if units < 0:
+        raise QuantityInvalid(f"quantity is {quantity}; what was used is not negative.")
+    if nanos and reservation.value_property is None:
+        raise QuantityInvalid(f"quantity is {quantity}; meter {reservation.meter!r} counts whole events.")
+    return units * NANOS + nanos
+
+
+def _text(billionths: int) -> str:
+    return format_quantity(join_quantity(*divmod(billionths, NANOS)))
