@@ -385,3 +385,24 @@ def test_the_first_purchase_begins_a_period_at_once_and_for_good(spine: Spine) -
         used = "4" if restarted else "2"
         assert spine.app.gate.check(raw, "api_calls", 0).quota.used == used  # type: ignore[union-attr]
         assert spine.used(customer=customer) == used
+
+
+@pytest.mark.parametrize("id", ["call-1", "01JD3V5E6QN8Z4V9W1T7B2X3YE", "0190163d-8694-739b-aea5-966c26f8ad91"])
+def test_a_retry_of_the_call_that_used_up_the_quota_or_the_limit_is_no_refusal(spine: Spine, id: str) -> None:
+    customer = spine.customer()
+    raw = spine.key(customer)
+    gate = spine.app.gate
+    for number in range(24):
+        spine.time.move(SECOND)
+        assert gate.check(raw, "api_calls", id=f"before-{number}").code == "VALID"
+    spine.time.move(SECOND)
+    assert gate.check(raw, "api_calls", id=id).code == "VALID"
+    for other in ("new", "0190163d-8694-739b-aea5-966c26f8ad92"):
+        assert gate.check(raw, "api_calls", id=other).code == "QUOTA_EXCEEDED"
+    again = gate.check(raw, "api_calls", id=id)
+    assert (again.code, again.event_id, again.amount) == ("VALID", None, 0)
+    assert (again.quota and again.quota.used) == "25"
+    with pytest.raises(Conflict):
+        gate.check(raw, "api_calls", "2", id=id)
+    assert gate.decisions["live"]["QUOTA_EXCEEDED"] == 3  # the conflict is a refusal too
+    assert spine.used(customer=customer) == "25"

@@ -358,3 +358,19 @@ async def test_a_stop_waits_for_the_commit_and_says_that_the_connection_closes(t
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def test_a_retry_at_a_full_quota_is_answered_as_the_first_was(wire: Wire) -> None:
+    free = wire.toll.customers.create(name="Bob", plan="free").customer.id
+    key = wire.toll.keys.create(customer=free).key
+    first = wire.request(key=key, id="last", cost=25, meter="api_calls")
+    assert (await wire.ask(first))[2]["code"] == "VALID"
+    refused = (await wire.ask(wire.request(key=key, id="other")))[2]
+    assert refused["code"] == "QUOTA_EXCEEDED"
+    again = (await wire.ask(first))[2]
+    assert (again["code"], again["quota"]["used"], again["event_id"]) == ("VALID", "25", None)
+    assert wire.toll.gate.decisions["live"] | {"VALID": 0, "QUOTA_EXCEEDED": 0} == dict.fromkeys(
+        wire.toll.gate.decisions["live"], 0
+    )
+    assert wire.toll.gate.decisions["live"]["VALID"] == 2
+    assert wire.toll.gate.decisions["live"]["QUOTA_EXCEEDED"] == 1

@@ -31,7 +31,7 @@ from tollkeeper.core.events import (
     pack_id,
     quantity_data,
 )
-from tollkeeper.core.gate import NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
+from tollkeeper.core.gate import NO_TERMS, NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
 from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.limits import refund
@@ -45,6 +45,7 @@ from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, c
 from tollkeeper.services.submissions import Awaited, Log, Waited
 
 UNKNOWN_KEYS = 10_000
+OTHER_CHECK = "This id was used before for another check (other key, meter or cost). Use a new id."
 
 
 class Totals(Protocol):
@@ -438,7 +439,7 @@ class Gate:
             return
         self.refund(decision)
         if outcomes[0].status == "conflict":
-            raise Conflict("This id was used before for another check (other key, meter or cost). Use a new id.")
+            raise Conflict(OTHER_CHECK)
 
     def check(
         self,
@@ -461,7 +462,7 @@ class Gate:
             snapshot = None
         decision = self.judge(snapshot or self.load(raw), meter, cost, scope, ip)
         if not decision.amount:
-            return decision
+            return decision if id is None else self.known(decision, cost, id)
         if not wait:
             self.record(decision, id)
             return decision
@@ -474,6 +475,43 @@ class Gate:
             raise
         self.settle(decision, outcomes)
         return decision
+
+    def may_be_known(self, decision: Decision, id: str | None) -> bool:
+        """A retry meets a limit or a quota that the first attempt may have used up: whether that one counted is to be asked."""
+        return id is not None and decision.code in ("RATE_LIMITED", "QUOTA_EXCEEDED") and decision.terms is not NO_TERMS
+
+    def known(self, decision: Decision, cost: int | str | Decimal, id: str) -> Decision:
+        """A refusal, or VALID when this very check was recorded before under its id. Waits for the log. Raises Conflict."""
+        view = decision.terms
+        if not self.may_be_known(decision, id) or not isinstance(view, MeterView):
+            return decision
+        amount, _ = self._amount(view, cost)
+        before = Decision(
+            "VALID",
+            decision.id,
+            decision.who,
+            view,
+            decision.now,
+            decision.tats,
+            decision.used,
+            decision.resets_at,
+            amount,
+        )
+        outcome = self._log.known(self.row(before, id))
+        if outcome is None:
+            return decision
+        if outcome.status == "conflict":
+            raise Conflict(OTHER_CHECK)
+        self.uncount(decision)
+        with self._lock:
+            self.decisions[decision.who.environment]["VALID"] += 1  # type: ignore[index]  # a key has one
+        before.amount = 0
+        return before
+
+    def uncount(self, decision: Decision) -> None:
+        """It is judged again, so it is not to be counted twice among the decisions."""
+        with self._lock:
+            self.decisions[decision.who.environment or "unknown"][decision.code] -= 1
 
     async def commit(self, decision: Decision, id: str | None = None) -> None:
         """Record an admitted check and wait for its commit, on an event loop. Gives back what it took when that fails."""

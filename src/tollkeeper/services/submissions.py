@@ -16,6 +16,10 @@ class Log(Protocol):
 
     def put(self, submission: Submission) -> None: ...
 
+    def known(self, row: LogRow) -> Outcome | None:
+        """What the log would answer to a row whose id it has: duplicate or conflict; None when the id is new. Waits; for threads."""
+        ...
+
 
 class Waited:
     """For a thread: `wait` returns after the commit."""

@@ -108,6 +108,9 @@ class Check:
             if snapshot is None and looks_like_key(request.key) is not None:
                 return False
             decision = self._judge(scope, caller, request, snapshot)
+            if gate.may_be_known(decision, request.id):
+                gate.uncount(decision)
+                return False
             if request.reserve:
                 self._reservations.hold(decision)
                 self._answer(exchange, started, decision)
@@ -130,6 +133,8 @@ class Check:
         if snapshot is None and looks_like_key(request.key) is not None:
             snapshot = await asyncio.to_thread(gate.load, request.key)
         decision = self._judge(scope, caller, request, snapshot)
+        if gate.may_be_known(decision, request.id):
+            decision = await asyncio.to_thread(gate.known, decision, request.cost, str(request.id))
         pending = False
         if request.reserve:
             self._reservations.hold(decision)

@@ -264,6 +264,22 @@ class UsageLog:
             outcomes.append(Outcome("accepted", seq))
         return outcomes, kept
 
+    def known(self, row: LogRow) -> Outcome | None:
+        """Whether the id of a row from outside was logged before, and with the same content. Writes nothing."""
+        digest = row[3]
+        if digest is not None:
+            seq = self._random.find_many([digest]).get(digest)
+        else:
+            source = self._one("SELECT number FROM names WHERE kind = 's' AND name = ?", (row[1],))
+            assert isinstance(row[2], bytes)
+            found = source and self._one(
+                "SELECT seq FROM timed_ids WHERE key = ?", (timed_key(row[2], source, row[0]),)
+            )
+            seq = found or None
+        if seq is None:
+            return None
+        return Outcome("duplicate" if self._same_as_logged(seq, row) else "conflict", seq)
+
     @staticmethod
     def _same(a: LogRow, b: LogRow) -> bool:
         """The fingerprint: type, subject, customer, quantity and canonical data."""

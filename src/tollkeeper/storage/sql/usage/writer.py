@@ -19,7 +19,7 @@ from typing import Any
 import apsw
 
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
-from tollkeeper.core.events import Submission
+from tollkeeper.core.events import LogRow, Outcome, Submission
 from tollkeeper.core.stats import Histogram
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.log import UsageLog
@@ -124,6 +124,11 @@ class UsageWriter:
         call = Call(function)
         self._queue.put(call)
         return call.wait()
+
+    def known(self, row: LogRow) -> Outcome | None:
+        """What the log would answer to a row whose id it has; None when the id is new. After all that was put before."""
+        outcome: Outcome | None = self.call(lambda log: log.known(row))
+        return outcome
 
     def close(self) -> None:
         """Commit what is queued, checkpoint, close. Idempotent."""
