@@ -245,14 +245,15 @@ def as_toml_data(catalog: Catalog) -> dict[str, Any]:
     for plan in data["plans"].values():
         plan["limits"] = [without(item) for item in plan["limits"]]
         plan["prices"] = [
-            _as_written({**without(item), "discounts": [without(one) for one in item["discounts"]]})
+            as_written({**without(item), "discounts": [without(one) for one in item["discounts"]]})
             for item in plan["prices"]
         ]
     data["plans"] = {key: without(item, "key", "version") for key, item in data["plans"].items()}
     return data
 
 
-def _as_written(price: dict[str, Any]) -> dict[str, Any]:
+def as_written(price: dict[str, Any]) -> dict[str, Any]:
+    """A stored price without what its model does not take."""
     return {key: value for key, value in price.items() if key in MODELS[price["model"]][1]}
 
 

@@ -84,12 +84,13 @@ def _build_plan(key: str, plan: Values) -> Plan:
         name=plan.get("name", key),
         limits=tuple(RateLimit(**_fields(item)) for _, item in plan["limits"]),
         quotas=tuple(Quota(**_fields(item)) for _, item in plan["quotas"]),
-        prices=tuple(_build_price(item) for _, item in plan["prices"]),
+        prices=tuple(build_price(item) for _, item in plan["prices"]),
         features=plan["features"],
     )
 
 
-def _build_price(price: Values) -> Price:
+def build_price(price: Values) -> Price:
+    """Of the values of one table without faults."""
     parts = {
         "tiers": tuple(Tier(**_fields(item)) for _, item in price["tiers"]),
         "discounts": tuple(Discount(**_fields(item)) for _, item in price["discounts"]),

@@ -28,8 +28,12 @@ class Fault:
     def __str__(self) -> str:
         where = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         key = f"{self.key_path}: " if self.key_path else ""
+        return f"{where}: {key}{self.told()}"
+
+    def told(self) -> str:
+        """What was expected and found, without the place."""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}: {key}expected {self.expected}, found {self.found}{hint}"
+        return f"expected {self.expected}, found {self.found}{hint}"
 
 
 @dataclass(frozen=True, slots=True)

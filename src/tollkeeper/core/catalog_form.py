@@ -53,7 +53,7 @@ def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
         "name": catalog.name,
         "currency": catalog.currency,
         "products": {key: _plain(product) for key, product in catalog.products.items()},
-        "meters": {key: {**_plain(meter), "group_by": list(meter.group_by)} for key, meter in catalog.meters.items()},
+        "meters": {key: _plain(meter) for key, meter in catalog.meters.items()},
         "features": {key: _plain(feature) for key, feature in catalog.features.items()},
         "plans": {key: plan_to_dict(plan) for key, plan in catalog.plans.items()},
     }
@@ -78,9 +78,15 @@ def _trusted(make: Callable[[Mapping[str, Any]], T], data: Mapping[str, Any]) ->
         raise CatalogInvalid(f"This is no stored catalog of this version of Tollkeeper: {error!r}") from error
 
 
+def to_plain(value: Any) -> Any:
+    """A field's value as JSON has it; tables within are not looked into."""
+    if isinstance(value, Decimal):
+        return format_quantity(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _plain(thing: Any) -> dict[str, Any]:
-    values = {field.name: getattr(thing, field.name) for field in fields(thing)}
-    return {name: format_quantity(v) if isinstance(v, Decimal) else v for name, v in values.items()}
+    return {field.name: to_plain(getattr(thing, field.name)) for field in fields(thing)}
 
 
 def _up_to(quantity: Decimal | None) -> str:

@@ -246,8 +246,7 @@ def field_errors(error: TollkeeperError) -> list[FieldError]:
 
 
 def _of_catalog(fault: Fault) -> FieldError:
-    found = f"expected {fault.expected}, found {fault.found}" + (f"; {fault.hint}" if fault.hint else "")
-    entry = FieldError(field=fault.key_path, message=found)
+    entry = FieldError(field=fault.key_path, message=fault.told())
     if fault.line is not None:
         entry["line"] = fault.line
     return entry

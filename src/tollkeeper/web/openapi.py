@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, customers, keys, reservations, usage
+from tollkeeper.web.api import catalog, customers, keys, rate, reservations, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -18,6 +18,7 @@ from tollkeeper.web.routes import StrictRoute
 ROUTERS: Final[Sequence[APIRouter]] = (
     reservations.router,
     usage.router,
+    rate.router,
     customers.router,
     keys.router,
     catalog.router,
@@ -31,6 +32,7 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
     },
     {"name": "Events", "description": "Usage that does not pass the gate: jobs, tokens, minutes, bytes."},
     {"name": "Usage", "description": "What was used. A number is visible as soon as its event is acknowledged."},
+    {"name": "Rating", "description": "What usage costs, line by line. Amounts are exact, and lines add up to them."},
     {"name": "Customers", "description": "Who is billed, who belongs to them, and the plan they are on."},
     {
         "name": "Keys",
