@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from tollkeeper.core.catalog_form import plan_to_dict
+from tollkeeper.core.catalog_form import price_to_dict
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.core.metering import QuantityInvalid
-from tollkeeper.core.plans import Plan, Price
+from tollkeeper.core.plans import Price
 from tollkeeper.core.rating_read import read_price, read_question
 
 from .catalogs import any_tables, as_written
@@ -20,19 +20,14 @@ from .ratings import any_price
 PER_UNIT = {"model": "per_unit", "currency": "usd", "unit_amount": "0.002"}
 
 
-def stored(price: Price) -> dict[str, Any]:
-    found: dict[str, Any] = plan_to_dict(Plan("p", "p", "p", prices=(price,)))["prices"][0]
-    return found
-
-
 @given(any_price)
 def test_a_stored_price_reads_back_as_it_is(price: Price) -> None:
-    assert read_price(stored(price)) == price
+    assert read_price(price_to_dict(price)) == price
 
 
 @given(any_price)
 def test_what_is_null_or_left_out_is_at_its_default(price: Price) -> None:
-    assert read_price(as_written(stored(price))) == price
+    assert read_price(as_written(price_to_dict(price))) == price
 
 
 def test_key_and_meter_are_not_needed() -> None:

@@ -23,6 +23,7 @@ from tollkeeper.cli import (
     keys,
     openapi,
     proxy,
+    rate,
     restore,
     serve,
     status,
@@ -78,6 +79,7 @@ app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
+app.command("rate", rich_help_panel=SELL, epilog=rate.EXAMPLES)(rate.rate)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
 app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi.openapi)

@@ -22,7 +22,7 @@ _DECIMALS = frozenset(
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """Every field; `prices` are in the shape of `POST /v1/rate` with their key, meter and interval."""
+    """Every field."""
     return {
         "key": plan.key,
         "product": plan.product,
@@ -30,15 +30,17 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "version": plan.version,
         "limits": [_plain(limit) for limit in plan.limits],
         "quotas": [_plain(quota) for quota in plan.quotas],
-        "prices": [
-            {
-                **_plain(price),
-                "tiers": [{**_plain(t), "up_to": _up_to(t.up_to)} for t in price.tiers],
-                "discounts": [_plain(discount) for discount in price.discounts],
-            }
-            for price in plan.prices
-        ],
+        "prices": [price_to_dict(price) for price in plan.prices],
         "features": dict(plan.features),
+    }
+
+
+def price_to_dict(price: Price) -> dict[str, Any]:
+    """Every field: the shape of `POST /v1/rate`, with key, meter and interval."""
+    return {
+        **_plain(price),
+        "tiers": [{**_plain(tier), "up_to": _up_to(tier.up_to)} for tier in price.tiers],
+        "discounts": [_plain(discount) for discount in price.discounts],
     }
 
 
