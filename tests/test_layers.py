@@ -36,6 +36,8 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "upkeep", "__version__"},
         {"typer", "click", "rich", "msgspec"},
     ),
+    "asgi": ({"core", "services", "web"}, set()),
+    "fastapi": ({"core", "services", "web", "asgi"}, {"fastapi", "starlette"}),
     "client": (set(), set()),
     "demo_api": (set(), set()),
     "dotenv": ({"core"}, set()),

@@ -32,9 +32,17 @@ def test_the_public_names_are_these() -> None:
     assert tollkeeper.__all__ == ["Client", "Decision", "Gate", "__version__"]
     assert [n for n, _ in inspect.getmembers(tollkeeper.Gate, inspect.isfunction) if n[0] != "_"] == [
         "check",
+        "check_async",
         "close",
         "commit",
+        "count",
+        "count_async",
+        "counts_attempts",
+        "judge",
+        "judge_async",
         "record",
+        "refund",
+        "refund_async",
         "release",
         "reserve",
         "usage",
@@ -65,7 +73,7 @@ def test_the_gate_in_a_program_checks_counts_and_looks_up(tmp_path: Path) -> Non
         ]
         assert gate.check(key, "api_calls").code == "QUOTA_EXCEEDED"
         assert gate.usage("api_calls", customer=customer).total == "2"
-        with pytest.raises(AlreadyOpen, match="TOLLKEEPER_URL"):
+        with pytest.raises(AlreadyOpen, match="open already"):
             tollkeeper.Gate.open(url)
     with tollkeeper.Gate.open(url) as again:
         assert again.usage("api_calls", customer=customer).total == "2"
@@ -185,3 +193,60 @@ def test_a_closed_gate_says_so_and_closes_once(gate: tollkeeper.Gate) -> None:
     ):
         with pytest.raises(StorageUnavailable, match="closed"):
             call()
+
+
+def test_a_gate_opened_before_a_fork_says_so_in_the_child_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    code = """if True:
+        import os, sys, tollkeeper
+        gate = tollkeeper.Gate.open(sys.argv[1])
+        if os.fork() == 0:
+            try:
+                gate.check("key")
+            except Exception as error:
+                print(error)
+            gate.close()
+            try:
+                tollkeeper.Gate.open(sys.argv[1])
+            except Exception as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.wait()
+        print(gate.check("key").code)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "toll.db")], capture_output=True, text=True, timeout=30
+    )
+    forked, second, parent = done.stdout.splitlines()
+    assert "forked after Gate.open" in forked
+    assert "Gate.open is for one process" in second
+    assert "Gate.connect" in second
+    assert parent == "NOT_FOUND"
+
+
+def test_what_was_judged_is_settled_once(gate: tollkeeper.Gate) -> None:
+    key = gate.toll.keys.create(customer="ann").key
+    counted, returned = gate.judge(key, "api_calls", 3), gate.judge(key, "api_calls", 5)
+    checked = gate.check(key, "api_calls")
+    reserved = gate.reserve(key, "api_calls", 7)
+    for decision in (counted, returned):
+        assert gate.usage("api_calls", customer="ann").total == "1"
+        assert decision.allowed
+    gate.count(counted)
+    gate.refund(returned)
+    for _ in range(2):
+        for decision in (counted, returned, checked, reserved):
+            gate.count(decision)
+            gate.refund(decision)
+    left = gate.check(key, "api_calls", 0)
+    assert left.quota is not None
+    assert (left.quota.used, gate.usage("api_calls", customer="ann").total) == ("11", "4")
+
+
+async def test_on_an_event_loop_a_check_counts_as_in_a_thread(gate: tollkeeper.Gate) -> None:
+    key = gate.toll.keys.create(customer="ann").key
+    for _ in range(2):
+        assert (await gate.check_async(key, "api_calls", id="same")).allowed
+    assert (await gate.check_async("junk", "api_calls")).code == "NOT_FOUND"
+    with pytest.raises(InvalidRequest, match="id"):
+        await gate.check_async(key, "api_calls", id="")
+    assert gate.usage("api_calls", customer="ann").total == "1"

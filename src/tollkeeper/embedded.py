@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -10,9 +13,11 @@ from typing import Any
 
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.customers import ENVIRONMENTS, Environment
-from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
+from tollkeeper.core.errors import AlreadyOpen, InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.gate import Decision
+from tollkeeper.core.keys import looks_like_key
+from tollkeeper.services import gate as services_gate
 from tollkeeper.services.ingest import MAX_ID, Result
 from tollkeeper.services.reservations import Committed, Released
 from tollkeeper.services.usage import UsageAnswer
@@ -21,19 +26,27 @@ _ATTRIBUTES = ("id", "type", "source", "subject", "customer", "time", "data")
 
 
 class Gate:
-    """Checks keys, counts uses, looks them up. Safe to use from any number of threads."""
+    """Checks keys, counts uses, looks them up. Safe to use from any number of threads and on any event loop.
+
+    `check` counts at once. `judge` takes from limits and quota and leaves it open whether the use counts: `count` or `refund` must follow.
+    `reserve` is for work whose size is known only afterwards: `commit` or `release` with its token.
+    """
 
     def __init__(self, toll: Tollkeeper) -> None:
         self.toll = toll
-        self._closed = False
+        self._shut: StorageUnavailable | None = None
+        _open.add(self)
 
     @classmethod
     def open(cls, url: str = "tollkeeper.db", *, catalog: str | Path | None = None) -> Gate:
         """Open or make the files, and put the catalog in force when its path is given.
 
-        Raises AlreadyOpen when another process (a server, another worker) owns them: then ask its server, with `tollkeeper.Client`.
+        Raises AlreadyOpen when another process (a server, another worker) owns them: then use `connect`.
         """
-        toll = Tollkeeper(url)
+        try:
+            toll = Tollkeeper(url)
+        except AlreadyOpen as taken:
+            raise _explained(taken, url) from None
         try:
             if catalog is not None:
                 toll.catalog.apply_file(Path(catalog))
@@ -58,13 +71,91 @@ class Gate:
         `id` makes a retry safe. `wait=False` answers before the commit (refused where a quota is hard). Raises NotFound for an unknown
         meter, InvalidRequest, Conflict for an id used for another check, StorageUnavailable when nothing was counted.
         """
-        if id is not None and not 0 < len(_text("id", id)) <= MAX_ID:
-            raise InvalidRequest(f"id has {len(id)} characters; expected 1 to {MAX_ID}.")
-        if not (type(key) is str and (meter is None or type(meter) is str)):
-            raise InvalidRequest("key and meter: text is expected.")
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
-        return self.toll.gate.check(key, meter, cost, scope=scope, ip=ip, id=id, wait=wait)
+        _require_id(id)
+        decision = self._gate(key, meter).check(key, meter, cost, scope=scope, ip=ip, id=id, wait=wait)
+        decision.settle()
+        return decision
+
+    async def check_async(
+        self,
+        key: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+        id: str | None = None,
+    ) -> Decision:
+        """`check` on an event loop, which goes on meanwhile."""
+        _require_id(id)
+        decision = await self.judge_async(key, meter, cost, scope=scope, ip=ip)
+        if decision.settle():
+            await self.toll.gate.commit(decision, id)
+        return decision
+
+    def judge(
+        self,
+        key: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision:
+        """Identify, limit, take, and count nothing yet: what an allowed decision took is then to be counted or refunded.
+
+        Raises NotFound for an unknown meter, InvalidRequest. May read once per key.
+        """
+        gate = self._gate(key, meter)
+        return gate.judge(gate.find(key) or gate.load(key), meter, cost, scope, ip)
+
+    async def judge_async(
+        self,
+        key: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision:
+        """`judge` on an event loop; a key that was not met before is read in a thread."""
+        gate = self._gate(key, meter)
+        snapshot = gate.find(key)
+        if snapshot is None and looks_like_key(key):
+            snapshot = await asyncio.to_thread(gate.load, key)
+        return gate.judge(snapshot, meter, cost, scope, ip)
+
+    def count(self, decision: Decision) -> None:
+        """Count what was judged; returns after the commit. Once: what was counted or refunded before is left alone.
+
+        Raises StorageUnavailable when it was not counted: then it was given back.
+        """
+        self._require_open()
+        if decision.settle():
+            self.toll.gate.commit_wait(decision)
+
+    async def count_async(self, decision: Decision) -> None:
+        """`count` on an event loop."""
+        self._require_open()
+        if decision.settle():
+            await self.toll.gate.commit(decision)
+
+    def refund(self, decision: Decision, *, limits: bool = True) -> None:
+        """Give back what was judged and is not to count; once, and not after `count`.
+
+        `limits` False: the quota alone, for a call that was made and failed.
+        """
+        if decision.settle():
+            self.toll.gate.refund(decision, limits=limits)
+
+    async def refund_async(self, decision: Decision, *, limits: bool = True) -> None:
+        """`refund`, which waits for nothing here."""
+        self.refund(decision, limits=limits)
+
+    def counts_attempts(self, meter: str) -> bool:
+        """Whether the catalog says of this meter that uses which fail count, too."""
+        entry = self.toll.meters.current.by_key.get(meter)
+        return entry is not None and entry.meter.count_on == "attempt"
 
     def reserve(
         self,
@@ -79,25 +170,21 @@ class Gate:
 
         Raises as `check` does.
         """
-        if not (type(key) is str and type(meter) is str):
+        if type(meter) is not str:
             raise InvalidRequest("key and meter: text is expected.")
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
-        gate = self.toll.gate
-        decision = gate.judge(gate.find(key) or gate.load(key), meter, cost, scope, ip)
+        decision = self.judge(key, meter, cost, scope=scope, ip=ip)
         self.toll.reservations.hold(decision)
+        decision.settle()
         return decision
 
     def commit(self, reservation: str, quantity: int | str | Decimal) -> Committed:
         """Count what was used in the place of what was reserved; always counts, and once. See `services.reservations`."""
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
+        self._require_open()
         return self.toll.reservations.commit(_text("reservation", reservation), quantity)
 
     def release(self, reservation: str) -> Released:
         """Give back what is held, when nothing was used."""
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
+        self._require_open()
         return self.toll.reservations.release(_text("reservation", reservation))
 
     def record(
@@ -109,20 +196,18 @@ class Gate:
         """
         if environment not in ENVIRONMENTS:
             raise InvalidRequest(f"environment is {environment!r}; expected live or test.", field="environment")
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
+        self._require_open()
         return self.toll.ingest.ingest_wait(environment, [_event(i, event) for i, event in enumerate(events)])
 
     def usage(self, meter: str, **query: Any) -> UsageAnswer:
         """`services.usage.Usage.query`: by customer, key, window, zone."""
-        if self._closed:
-            raise StorageUnavailable("This gate is closed.")
+        self._require_open()
         return self.toll.usage.query(meter, **query)
 
     def close(self) -> None:
         """Commit what is queued and give the files back. A second call does nothing."""
-        if not self._closed:
-            self._closed = True
+        if self._shut is None:
+            self._shut = StorageUnavailable("This gate is closed.")
             self.toll.close()
 
     def __enter__(self) -> Gate:
@@ -130,6 +215,47 @@ class Gate:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _require_open(self) -> None:
+        if self._shut is not None:
+            raise StorageUnavailable(self._shut.detail)
+
+    def _gate(self, key: str, meter: str | None) -> services_gate.Gate:
+        if not (type(key) is str and (meter is None or type(meter) is str)):
+            raise InvalidRequest("key and meter: text is expected.")
+        self._require_open()
+        return self.toll.gate
+
+
+_open: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def _shut_in_child() -> None:
+    # The thread that commits stayed in the parent: a commit would be waited for for ever.
+    for gate in list(_open):
+        gate._shut = StorageUnavailable(
+            "This process was forked after Gate.open, and the files stayed with its parent. "
+            "For several workers use Gate.connect; for one, open the gate after the fork."
+        )
+
+
+os.register_at_fork(after_in_child=_shut_in_child)
+
+
+def _explained(taken: AlreadyOpen, url: str) -> AlreadyOpen:
+    pid = taken.extra.get("pid")
+    if pid == os.getpid():
+        return AlreadyOpen(f"This process has {url} open already: open the gate once, and share it.", pid=pid)
+    return AlreadyOpen(
+        f"Process {pid or 'unknown'} owns {url}, and Gate.open is for one process. For several workers run `tollkeeper serve`, "
+        "and in each of them use Gate.connect(TOLLKEEPER_URL, token).",
+        pid=pid,
+    )
+
+
+def _require_id(id: str | None) -> None:
+    if id is not None and not 0 < len(_text("id", id)) <= MAX_ID:
+        raise InvalidRequest(f"id has {len(id)} characters; expected 1 to {MAX_ID}.")
 
 
 def _event(index: int, given: Any) -> UsageEvent | Result:

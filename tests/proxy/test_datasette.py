@@ -12,37 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from .commands import Answer, curl, free_port, run, running, started
+from pages import Page, assert_told
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "datasette.md"
-
-
-class Page:
-    """The page's blocks by language in their order, with the ports of this run in place of the page's."""
-
-    def __init__(self, ports: dict[str, str]) -> None:
-        self._blocks: dict[str, list[str]] = {}
-        for language, text in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL):
-            for port, real in ports.items():
-                text = re.sub(rf"(:|--port ){port}\b", rf"\g<1>{real}", text)
-            self._blocks.setdefault(language, []).append(text.strip())
-
-    def next(self, language: str, begins: str = "") -> str:
-        block = self._blocks[language].pop(0)
-        assert block.startswith(begins), block
-        return block
-
-    def left(self) -> dict[str, list[str]]:
-        return {language: blocks for language, blocks in self._blocks.items() if blocks}
-
-
-def assert_told(page: Page, answer: Answer) -> None:
-    """The answer is as the page's next block of HTTP says, whatever else it holds."""
-    status, *fields = page.next("http").splitlines()
-    assert answer.status == int(status.split()[1])
-    for field in fields:
-        name, _, value = field.partition(": ")
-        assert answer.headers[name] == value
+from .commands import curl, free_port, run, running, started
 
 
 @pytest.fixture
@@ -51,7 +23,7 @@ def ports() -> dict[str, str]:
 
 
 def test_the_how_to_does_what_it_says(tmp_path: Path, ports: dict[str, str]) -> None:
-    page = Page(ports)
+    page = Page("datasette.md", ports)
     subprocess.run([sys.executable, "-W", "error", "-c", page.next("python")], cwd=tmp_path, check=True)
     data = tmp_path / "weather.db"
     untouched = sha256(data.read_bytes()).digest()

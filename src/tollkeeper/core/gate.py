@@ -178,6 +178,7 @@ class Decision:
 
     `amount` (billionths) is what it took and holds: the usage event will carry it; 0 when nothing was taken, or all was given back.
     `id`: 128 bits, a ULID; the request and its usage event share it. `reservation`: the token to commit or release by.
+    `settle` is for whoever hands decisions to strangers.
     """
 
     __slots__ = (
@@ -189,6 +190,7 @@ class Decision:
         "reason",
         "reservation",
         "resets_at",
+        "settled",
         "tats",
         "terms",
         "used",
@@ -220,6 +222,13 @@ class Decision:
         self.reason = reason
         self.reservation: str | None = None
         self._ulid = ""
+
+    def settle(self) -> bool:
+        """True once, for a decision that holds something: whoever gets it commits or refunds, nobody else any more."""
+        if not self.amount or hasattr(self, "settled"):
+            return False
+        self.settled = True
+        return True
 
     @property
     def allowed(self) -> bool:

@@ -466,6 +466,11 @@ class Gate:
         if not wait:
             self.record(decision, id)
             return decision
+        self.commit_wait(decision, id)
+        return decision
+
+    def commit_wait(self, decision: Decision, id: str | None = None) -> None:
+        """Record an admitted check and wait for its commit, in a thread. Gives back what it took when that fails."""
         try:
             submission = Waited((self.row(decision, id),))
             self._log.put(submission)
@@ -474,7 +479,6 @@ class Gate:
             self.refund(decision)
             raise
         self.settle(decision, outcomes)
-        return decision
 
     def may_be_known(self, decision: Decision, id: str | None) -> bool:
         """A retry meets a limit or a quota that the first attempt may have used up: whether that one counted is to be asked."""

@@ -20,7 +20,8 @@ from tollkeeper.core.gate import Decision
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
 from tollkeeper.web.errors import MEDIA_TYPE, NotSupported, Problems
-from tollkeeper.web.proxy_call import Call, called
+from tollkeeper.web.identity import called
+from tollkeeper.web.proxy_call import Call
 from tollkeeper.web.proxy_head import Head
 from tollkeeper.web.proxy_options import ProxyOptions
 from tollkeeper.web.rules import Rule

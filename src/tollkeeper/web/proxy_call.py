@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.gate import Decision
 from tollkeeper.web.errors import UpstreamTimeout, UpstreamUnreachable
+from tollkeeper.web.identity import called, identity_fields
 from tollkeeper.web.proxy_head import Head, answer_head, read_head
 
 if TYPE_CHECKING:
@@ -181,20 +182,9 @@ class Call:
         return f"{what} This call was {'counted, as every attempt is' if self._recorded else 'not counted'}."
 
     def _identity(self) -> list[tuple[str, str]]:
-        """Always all of them, blank where unknown, so that none can be forged."""
         decision = self.decision
-        if decision is None:
-            who = request_id = None
-            request_id = self._proxy.problems.request_id(self.scope)
-        else:
-            who, request_id = decision.who, decision.request_id
-        return [
-            ("x-tollkeeper-customer", (who and who.customer) or ""),
-            ("x-tollkeeper-key", (who and who.key_id) or ""),
-            ("x-tollkeeper-plan", (who and who.plan) or ""),
-            ("x-tollkeeper-environment", (who and who.environment) or ""),
-            ("x-tollkeeper-request-id", request_id),
-        ]
+        request_id = self._proxy.problems.request_id(self.scope) if decision is None else decision.request_id
+        return identity_fields(decision, request_id)
 
     def _fields(self, response: aiohttp.ClientResponse, head: Head) -> list[tuple[bytes, bytes]]:
         """What the client gets of the upstream's fields, and ours. Raises ValueError."""
@@ -253,10 +243,3 @@ class Call:
             await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
             if last:
                 return True
-
-
-def called(decision: Decision) -> list[tuple[bytes, bytes]]:
-    """The fields that every answer after a decision carries."""
-    pairs = [(name.encode(), value.encode()) for name, value in decision.headers()]
-    pairs.append((b"x-request-id", decision.request_id.encode()))
-    return pairs

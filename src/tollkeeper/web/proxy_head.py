@@ -13,18 +13,13 @@ from typing import Any, Final
 
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.web.errors import MethodNotAllowed, NotSupported
+from tollkeeper.web.identity import IDENTITY, replaced, spelled
 from tollkeeper.web.key_places import KeyPlaces, Pairs, bearer, read_keys, take_from_query
 
-IDENTITY: Final = b"x-tollkeeper-"
-"""Every field that begins so is ours: what a client sends under it is dropped, however it is spelled."""
-
-# Some servers turn every character that is no letter or digit into an underscore, so `X_Tollkeeper_Customer` would be read as ours.
-_SPELLING: Final = bytes(ord(chr(i).lower()) if chr(i).isascii() and chr(i).isalnum() else ord("-") for i in range(256))
 _HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
 )
 _REPLACED: Final = _HOP_BY_HOP | frozenset(b"host content-length expect forwarded x-real-ip".split())
-_OUR_ANSWER: Final = frozenset(b"x-request-id ratelimit ratelimit-policy".split())
 _HOST: Final = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _FIELD_NAME: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LINK: Final = re.compile(rb"<([^<>]*)>")
@@ -65,16 +60,16 @@ def read_head(scope: Any, places: KeyPlaces, trusted: int = 0) -> Head:
     fields: list[tuple[str, str]] = []
     forwarded: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        spelled = name.translate(_SPELLING)
-        if spelled in places.headers:
+        spelling = spelled(name)
+        if spelling in places.headers:
             continue
-        if spelled.startswith(b"x-forwarded-"):
-            if name == spelled:
+        if spelling.startswith(b"x-forwarded-"):
+            if name == spelling:
                 forwarded.setdefault(name, []).append(value)
-        elif spelled in _REPLACED:
+        elif spelling in _REPLACED:
             if trusted and name in (b"forwarded", b"x-real-ip"):
                 fields.append((name.decode(), _text(name, value)))
-        elif spelled.startswith(IDENTITY) or spelled in named:
+        elif spelling.startswith(IDENTITY) or spelling in named:
             continue
         elif name != b"authorization" or not places.bearer or bearer(value) not in keys:
             # a token that is no key of ours is perhaps the upstream's own
@@ -104,7 +99,7 @@ def _framing(scope: Any, headers: Pairs) -> tuple[str | None, str, frozenset[byt
         elif name == b"host":
             hosts.append(value)
         elif name == b"connection":
-            named += [token.strip().lower().translate(_SPELLING) for token in value.split(b",")]
+            named += [spelled(token.strip().lower()) for token in value.split(b",")]
         elif name == b"upgrade" and b"websocket" in value.lower():
             raise NotSupported("WebSockets are not passed on; use HTTP, or server-sent events for a stream.")
         elif name == b"expect":
@@ -192,16 +187,16 @@ def answer_head(
 
     A Location or Link that begins with `upstream` (scheme and authority) is given the client's own view, `public`.
     """
-    names = [(name, name.lower().translate(_SPELLING)) for name, _ in raw]
+    names = [(name, spelled(name.lower())) for name, _ in raw]
     dropped = set(_HOP_BY_HOP)
     limited = any(name == b"ratelimit" for name, _ in ours)
     lengths = 0
-    for (_, spelled), (_, value) in zip(names, raw, strict=True):
-        if spelled == b"connection":
-            dropped |= {token.strip().lower().translate(_SPELLING) for token in value.split(b",")}
-        elif spelled == b"transfer-encoding":
+    for (_, spelling), (_, value) in zip(names, raw, strict=True):
+        if spelling == b"connection":
+            dropped |= {spelled(token.strip().lower()) for token in value.split(b",")}
+        elif spelling == b"transfer-encoding":
             dropped.add(b"content-length")
-        elif spelled == b"content-length":
+        elif spelling == b"content-length":
             lengths += 1
             if not value.isdigit():
                 raise ValueError("its Content-Length is no number")
@@ -210,16 +205,14 @@ def answer_head(
     elif lengths > 1 and b"content-length" not in dropped:
         raise ValueError("it tells its Content-Length twice")
     out: list[tuple[bytes, bytes]] = []
-    for (name, spelled), (_, value) in zip(names, raw, strict=True):
-        if spelled in dropped or spelled == b"x-request-id":
-            continue
-        if limited and (spelled in _OUR_ANSWER or spelled.startswith(b"x-ratelimit-")):
+    for (name, spelling), (_, value) in zip(names, raw, strict=True):
+        if spelling in dropped or replaced(spelling, limited):
             continue
         if not _FIELD_NAME.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
             raise ValueError(f"its header {name[:60]!r} holds control characters")
-        if spelled in (b"location", b"content-location"):
+        if spelling in (b"location", b"content-location"):
             value = _rebase(value, upstream.encode(), public.encode())
-        elif spelled == b"link":
+        elif spelling == b"link":
             value = _LINK.sub(lambda found: b"<" + _rebase(found[1], upstream.encode(), public.encode()) + b">", value)
         out.append((name, value))
     return out + list(ours)

@@ -1,0 +1,195 @@
+"""A gate inside an application: what every such surface does with a call, whatever its framework and its colour. No I/O.
+
+Judged before the handler runs, settled by the status of its answer before the first byte of it leaves: 2xx is committed, anything
+else is given back (the quota; rate limits keep it, since the call was made).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from ipaddress import ip_address
+from json import dumps
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+from tollkeeper.core.context import SCOPE_REQUEST_ID
+from tollkeeper.core.errors import InvalidRequest, TollkeeperError
+from tollkeeper.core.gate import Decision
+from tollkeeper.core.ids import new_id
+from tollkeeper.services.clock import Clock
+from tollkeeper.web.errors import MEDIA_TYPE, Problems
+from tollkeeper.web.identity import IDENTITY, called, identity_fields, replaced, spelled
+from tollkeeper.web.key_places import Pairs, read_keys, read_places, take_from_query
+from tollkeeper.web.rules import CountOn, Rule, read_rules
+
+log = logging.getLogger("tollkeeper.inside")
+
+KEY_HEADERS: Final = ("Authorization", "X-API-Key")
+KEY_PARAMETERS: Final = ("api_key",)
+
+
+class Gate(Protocol):
+    """What is needed of a gate: `Gate.open` and `Gate.connect` both give one."""
+
+    def judge(
+        self,
+        key: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision: ...
+
+    async def judge_async(
+        self,
+        key: str,
+        meter: str | None = None,
+        cost: int | str | Decimal = 1,
+        *,
+        scope: str | None = None,
+        ip: str | None = None,
+    ) -> Decision: ...
+
+    def count(self, decision: Decision) -> None: ...
+
+    async def count_async(self, decision: Decision) -> None: ...
+
+    def refund(self, decision: Decision, *, limits: bool = True) -> None: ...
+
+    async def refund_async(self, decision: Decision, *, limits: bool = True) -> None: ...
+
+    def counts_attempts(self, meter: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer of ours, to send in place of the application's."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Toll:
+    """What an application takes, for which calls, and where keys stand. Raises InvalidRequest for options that are off."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        meter: str | None,
+        *,
+        cost: int | str | Decimal = 1,
+        free: Iterable[str] = (),
+        prices: Iterable[str] = (),
+        count_on: CountOn | None = None,
+        key_headers: Iterable[str] = KEY_HEADERS,
+        key_parameters: Iterable[str] = KEY_PARAMETERS,
+        docs: str = "",
+    ) -> None:
+        self.gate = gate
+        self.rules = read_rules(meter, str(cost), free, prices)
+        self.places = read_places(key_headers, key_parameters)
+        if count_on not in (None, "attempt", "success"):
+            raise InvalidRequest(
+                f"count_on: attempt or success is expected, or None for what the meter says; found {count_on!r}."
+            )
+        self.count_on = count_on
+        self.docs = docs.rstrip("/")
+        clock = Clock()
+        self.problems = Problems(self.docs, lambda: new_id("req", clock.now_ns() // 1_000_000, clock.random_bits(80)))
+
+    def counts_attempts(self, meter: str) -> bool:
+        if self.count_on is not None:
+            return self.count_on == "attempt"
+        return self.gate.counts_attempts(meter)
+
+
+class Call:
+    """One call, from its head to the head of its answer. Names of `headers` in lower case; `path` decoded, as the router sees it."""
+
+    __slots__ = ("_headers", "_keys", "_known", "decision", "ip", "method", "path", "toll")
+
+    def __init__(self, toll: Toll, method: str, path: bytes, headers: Pairs, query: bytes, peer: str | None) -> None:
+        self.toll = toll
+        self.method = method
+        self.path = path
+        self.ip = _address(peer)
+        self.decision: Decision | None = None
+        self._headers = headers
+        self._keys = read_keys(headers, take_from_query(query, toll.places.query)[1], toll.places)
+        self._known: dict[str, Any] = {"headers": headers}
+
+    def rule(self) -> Rule:
+        """What the rules say of it. Raises InvalidRequest for a path that could be read in two ways, where that makes a difference."""
+        return self.toll.rules.find(quote(self.path).encode(), self.method)
+
+    def key(self) -> str:
+        """The key to judge by, blank where none was sent. Raises InvalidRequest, and RuntimeError when it is judged already."""
+        if self.decision is not None:
+            raise RuntimeError(f"{self.method} {self.path!r} has two prices, by rule or by route: give it one.")
+        if len(self._keys) > 1:
+            raise InvalidRequest("Several different API keys are sent: send one.")
+        return next(iter(self._keys), "")
+
+    def judged(self, decision: Decision, rule: Rule) -> bool:
+        """Keep the decision. True when it is to be committed at once, since attempts count."""
+        self.decision = decision
+        if not self._keys:
+            decision.reason = f"Send your API key as {self.toll.places}."
+        return rule.meter is not None and decision.amount > 0 and self.toll.counts_attempts(rule.meter)
+
+    @property
+    def request_id(self) -> str:
+        return self.toll.problems.request_id(self._known) if self.decision is None else self.decision.request_id
+
+    def heard(self) -> list[tuple[bytes, bytes]]:
+        """The request's fields for the application: identity as we know it, whatever was sent under its names dropped."""
+        kept = [pair for pair in self._headers if not spelled(pair[0]).startswith(IDENTITY)]
+        own = identity_fields(self.decision, self.request_id)
+        return [*kept, *((name.encode(), value.encode("latin-1", "replace")) for name, value in own)]
+
+    def told(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The answer's fields for the client: the application's, and what is left."""
+        if self.decision is None:
+            return list(headers)
+        ours = called(self.decision)
+        limited = any(name == b"ratelimit" for name, _ in ours)
+        return [pair for pair in headers if not replaced(spelled(pair[0].lower()), limited)] + ours
+
+    def refusal(self) -> Answer:
+        """The gate said no: its status, its problem, its fields."""
+        assert self.decision is not None
+        decision = self.decision
+        body = dumps(decision.problem(self.toll.docs)).encode()
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)), *called(decision)]
+        if decision.status == 401:
+            headers.append((b"www-authenticate", b'Bearer realm="API"'))
+        return Answer(decision.status, headers, body)
+
+    def failure(self, error: TollkeeperError) -> Answer:
+        """The call could not be judged, or not be counted."""
+        if not error.permanent:
+            log.warning("%s", error.detail, extra={"request_id": self.request_id})
+        self._known[SCOPE_REQUEST_ID] = self.request_id
+        status, headers, body = self.toll.problems.answer(self._known, error)
+        if self.decision is not None:
+            headers += [pair for pair in called(self.decision) if pair[0] not in (b"x-request-id", b"retry-after")]
+        return Answer(status, headers, body)
+
+
+def misconfigured(error: TollkeeperError) -> TollkeeperError:
+    """What a client is told when the gate does not know the meter, or the cost is none: the log says more."""
+    log.error("the gate cannot judge a call: %s", error.detail)
+    return TollkeeperError("The gate in front of this API is not set up for this path.")
+
+
+def _address(peer: str | None) -> str | None:
+    """None for what is no address: a Unix socket, a test client."""
+    try:
+        return None if peer is None else str(ip_address(peer))
+    except ValueError:
+        return None

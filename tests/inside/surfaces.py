@@ -1,0 +1,121 @@
+"""One small application behind the gate, in each framework: the same paths, so that one set of tests holds for all.
+
+`/` answers ok; `/status/N` that status; `/raise` raises; `/who` says who calls and which headers arrived; `/own` sets fields of the gate's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from tollkeeper.asgi import TollkeeperMiddleware
+from tollkeeper.core.gate import Decision
+from tollkeeper.fastapi import priced
+
+OWN = {"x-request-id": "own", "ratelimit": "own", "x-ratelimit-limit": "own", "x-kept": "kept"}
+
+
+class Boom(Exception):
+    """What the handler raises."""
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Surface:
+    """`calls`: what reached the handlers."""
+
+    ask: Callable[[str, str, Mapping[str, str]], Answer]
+    calls: list[str]
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Answer:
+        return self.ask(method, path, headers or {})
+
+
+def who(decision: Decision | None, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    told = None if decision is None else [decision.who.customer, decision.who.key_id, decision.request_id]
+    return {"who": told, "headers": [[name.lower(), value] for name, value in headers]}
+
+
+def over_asgi(app: Any, calls: list[str]) -> Surface:
+    async def ask(method: str, path: str, headers: Mapping[str, str]) -> Answer:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=("203.0.113.9", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            found = await client.request(method, path, headers=headers)
+        return Answer(found.status_code, dict(found.headers), found.content)
+
+    return Surface(lambda *call: asyncio.run(ask(*call)), calls)
+
+
+def asgi(gate: Any, meter: str | None = "api_calls", **options: Any) -> Surface:
+    calls: list[str] = []
+
+    async def handle(request: Request) -> Response:
+        calls.append(request.url.path)
+        match request.url.path.split("/")[1:]:
+            case ["status", status]:
+                return Response(None if status in ("204", "304") else b"body", int(status))
+            case ["raise"]:
+                raise Boom
+            case ["who"]:
+                return JSONResponse(who(request.scope["tollkeeper"], request.headers.items()))
+            case ["own"]:
+                return Response(b"ok", headers=OWN)
+        return Response(b"ok")
+
+    app = Starlette(routes=[Route("/{rest:path}", handle, methods=["GET", "POST", "PUT"])])
+    app.add_middleware(TollkeeperMiddleware, gate=gate, meter=meter, **options)
+    app.middleware_stack = app.build_middleware_stack()
+    return over_asgi(app, calls)
+
+
+def fastapi(gate: Any, meter: str = "api_calls", cost: Any = 1, count_on: Any = None, **options: Any) -> Surface:
+    calls: list[str] = []
+    app = FastAPI()
+    app.add_middleware(TollkeeperMiddleware, gate=gate, meter=None, count_on=count_on)
+    toll = Depends(priced(meter, cost, **options))
+
+    @app.get("/")
+    async def ok(call: Decision = toll) -> str:
+        calls.append("/")
+        return "ok"
+
+    @app.get("/status/{status}")
+    def status(status: int, call: Decision = toll) -> Response:
+        calls.append("/status")
+        return Response(None if status in (204, 304) else b"body", status)
+
+    @app.get("/raise")
+    def fail(call: Decision = toll) -> None:
+        calls.append("/raise")
+        raise Boom
+
+    @app.get("/who")
+    async def tell(request: Request, call: Decision = toll) -> dict[str, Any]:
+        calls.append("/who")
+        assert request.scope["tollkeeper"] is call
+        return who(call, [pair for pair in request.headers.items() if not pair[0].startswith("x-tollkeeper-")])
+
+    @app.get("/own")
+    async def own(call: Decision = toll) -> Response:
+        calls.append("/own")
+        return Response(b"ok", headers=OWN)
+
+    return over_asgi(app, calls)
