@@ -18,6 +18,7 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.retention import Retention
 from tollkeeper.services.usage import Usage
@@ -78,6 +79,7 @@ class Tollkeeper:
             self.gate, writer, self.meters, self.database.signing_secret, max_age_days=event_max_age_days
         )
         self.usage = Usage(reader, self._calendar, clock, max_age_days=event_max_age_days)
+        self.rating = Rating(self.database.grants, self.usage, clock)
         self.retention = Retention(
             lambda before_us, most: writer.call(lambda log: compact(log, before_us, most)), now_us, retention_days
         )

@@ -82,6 +82,7 @@ class Server:
             toll.customers,
             toll.keys,
             toll.usage,
+            toll.rating,
             toll.reservations,
             self.authenticator,
             toll.require_storage,

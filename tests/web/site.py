@@ -42,6 +42,7 @@ class Site:
             toll.customers,
             toll.keys,
             toll.usage,
+            toll.rating,
             toll.reservations,
             self.authenticator,
             self._storage_state,

@@ -15,6 +15,7 @@ from tollkeeper.cli import (
     backup,
     catalog,
     check,
+    cost,
     customers,
     demo,
     events,
@@ -77,6 +78,7 @@ app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
 app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
 app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
+customers.app.command("cost", epilog=cost.EXAMPLES)(cost.cost)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
 app.command("rate", rich_help_panel=SELL, epilog=rate.EXAMPLES)(rate.rate)

@@ -126,7 +126,12 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key("name", text(200), DEPENDS, "As people read it. Without it, the plan's key."),
         Key("limits", TABLE, (), f"Rate limits, an array of tables; at most {MAX_LIMITS}. All of them hold."),
         Key("quotas", TABLE, (), f"Quotas, an array of tables; at most {MAX_QUOTAS}, one a meter."),
-        Key("prices", TABLE, (), f"Prices, an array of tables; at most {MAX_PRICES}. All of them are charged."),
+        Key(
+            "prices",
+            TABLE,
+            (),
+            f"Prices, an array of tables; at most {MAX_PRICES}. All that are in the customer's currency are charged.",
+        ),
         Key("features", TABLE, {}, "Values of boolean and static features, by key."),
     ),
     "plans.KEY.limits": (

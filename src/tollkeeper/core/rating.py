@@ -10,6 +10,7 @@ docs/rating.md works every model out, and says on which points other vendors do 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, localcontext
 from typing import Any, Final, Literal
@@ -20,7 +21,7 @@ from tollkeeper.core.money import round_money
 from tollkeeper.core.plans import Discount, Price
 from tollkeeper.core.rating_models import LineKind, Part, parts_of
 
-__all__ = ["Line", "Rated", "rate", "read_quantity"]
+__all__ = ["Line", "Rated", "rate", "read_quantity", "total"]
 
 PLACES: Final = 9
 DIGITS: Final = 24  # before the point; a month's sum of quantities may be longer than one of them
@@ -96,6 +97,17 @@ def rate(price: Price, quantity: Decimal | int) -> Rated:
         except (Inexact, InvalidOperation, Overflow):
             raise AmountTooLarge from None
         return Rated(price.currency, bill.amount, bill.exact, tuple(bill.lines))
+
+
+def total(rated: Sequence[Rated]) -> tuple[Decimal, Decimal]:
+    """The sums of the amounts and of the exact amounts, of one currency. Raises ValueError when there is another among them."""
+    if len({one.currency for one in rated}) != 1:
+        raise ValueError("amounts are only added up within one currency")
+    with localcontext(_EXACT):
+        amount, exact = rated[0].amount, rated[0].exact_amount
+        for one in rated[1:]:
+            amount, exact = amount + one.amount, exact + one.exact_amount
+    return amount, exact
 
 
 def read_quantity(value: Any) -> Decimal:

@@ -36,6 +36,20 @@ class Caller:
                 raise Forbidden("This needs the admin token; a key cannot do it.", scope=scope)
             raise Forbidden(f"This token lacks the scope {scope!r}.", scope=scope)
 
+    def environment_of(self, wanted: Environment | None) -> Environment:
+        """The environment to read: a key's own, and `wanted` (None: live) for an admin. Raises Forbidden."""
+        if self.environment is None:
+            return wanted or "live"
+        if wanted is not None and wanted != self.environment:
+            raise Forbidden(f"This is a {self.environment} key; it does not see {wanted} usage.")
+        return self.environment
+
+    def customer_of(self, wanted: str | None) -> str | None:
+        """The customer to read: a customer's key has its own, and `wanted` (None: all) holds for every other. Raises Forbidden."""
+        if self.customer is not None and wanted is not None and wanted != self.customer:
+            raise Forbidden("A customer's key sees only its own usage.")
+        return self.customer or wanted
+
 
 ADMIN: Final = Caller("admin")
 

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, customers, keys, rate, reservations, usage
+from tollkeeper.web.api import catalog, cost, customers, keys, rate, reservations, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -19,6 +19,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     reservations.router,
     usage.router,
     rate.router,
+    cost.router,
     customers.router,
     keys.router,
     catalog.router,

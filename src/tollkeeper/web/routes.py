@@ -19,6 +19,7 @@ from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.keys import KeyService
+from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.usage import Usage
 from tollkeeper.web.auth import Authenticator, Caller
@@ -36,6 +37,7 @@ class Services:
     customers: CustomerService
     keys: KeyService
     usage: Usage
+    rating: Rating
     reservations: Reservations
     authenticator: Authenticator
     storage_state: Callable[[], None]
@@ -172,6 +174,10 @@ def _usage(request: Request) -> Usage:
     return services_of(request).usage
 
 
+async def _rating(request: Request) -> Rating:
+    return services_of(request).rating
+
+
 async def _caller(request: Request) -> Caller:
     caller: Caller = request.scope[SCOPE_CALLER]
     return caller
@@ -182,4 +188,5 @@ CustomersDep = Annotated[CustomerService, Depends(_customers)]
 KeysDep = Annotated[KeyService, Depends(_keys)]
 ReservationsDep = Annotated[Reservations, Depends(_reservations)]
 UsageDep = Annotated[Usage, Depends(_usage)]
+RatingDep = Annotated[Rating, Depends(_rating)]
 CallerDep = Annotated[Caller, Depends(_caller)]

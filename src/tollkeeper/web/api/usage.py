@@ -12,7 +12,6 @@ from tollkeeper.core.errors import Forbidden
 from tollkeeper.core.usage import UsageRow, Window
 from tollkeeper.web.api.shapes import Instant, SentInstant, Shown
 from tollkeeper.web.api.shapes import Query as Parameters
-from tollkeeper.web.auth import Caller
 from tollkeeper.web.errors import documented
 from tollkeeper.web.routes import CallerDep, UsageDep, UsageRoute
 
@@ -92,8 +91,8 @@ def get_usage(query: Annotated[UsageQuery, Query()], usage: UsageDep, caller: Ca
     """Visible as soon as an event is acknowledged. Times are widened to whole cells of 15 minutes."""
     answer = usage.query(
         query.meter,
-        environment=_environment(caller, query.environment),
-        customer=_customer(caller, query.customer),
+        environment=caller.environment_of(query.environment),
+        customer=caller.customer_of(query.customer),
         key=query.key,
         start=query.from_,
         end=query.to,
@@ -108,21 +107,5 @@ def get_usage(query: Annotated[UsageQuery, Query()], usage: UsageDep, caller: Ca
 def list_unmatched(query: Annotated[UnmatchedQuery, Query()], usage: UsageDep, caller: CallerDep) -> UnmatchedList:
     if caller.kind == "customer":
         raise Forbidden("A customer's key sees only its own usage.")
-    found = usage.unmatched(_environment(caller, query.environment), query.days)
+    found = usage.unmatched(caller.environment_of(query.environment), query.days)
     return UnmatchedList(data=[UnmatchedShown(type=row.type, source=row.source, events=row.events) for row in found])
-
-
-def _environment(caller: Caller, wanted: Environment | None) -> Environment:
-    if caller.environment is None:
-        return wanted or "live"
-    if wanted is not None and wanted != caller.environment:
-        raise Forbidden(f"This is a {caller.environment} key; it does not see {wanted} usage.")
-    return caller.environment
-
-
-def _customer(caller: Caller, wanted: str | None) -> str | None:
-    if caller.customer is None:
-        return wanted
-    if wanted is not None and wanted != caller.customer:
-        raise Forbidden("A customer's key sees only its own usage.")
-    return caller.customer
