@@ -11,14 +11,13 @@ The handler finds the decision in `scope["tollkeeper"]`: `.who.customer`, `.who.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from decimal import Decimal
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, Unpack
 
-from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
 from tollkeeper.core.gate import Decision
-from tollkeeper.web.inside import KEY_HEADERS, KEY_PARAMETERS, Answer, Call, Gate, Toll, misconfigured
-from tollkeeper.web.rules import CountOn, Rule
+from tollkeeper.web.identity import IDENTITY, spelled
+from tollkeeper.web.inside import Answer, Call, Gate, Options, Toll
+from tollkeeper.web.rules import Rule
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -33,38 +32,13 @@ CALL: Final = "tollkeeper.call"
 class TollkeeperMiddleware:
     """Judges every HTTP call and WebSocket handshake before `app` hears of it, and counts it when `app` has answered 2xx or accepted.
 
-    `meter`, `cost`: what a call takes; `meter` None: only what has a price of its own, in `prices` or by `tollkeeper.fastapi.priced`.
-    `free`: `["/docs", "GET /status"]`, paths (and all below them) that need no key. `prices`: `["[METHOD ]/path=meter[:cost]"]`.
-    `count_on` None: as the meter says; `"success"` or `"attempt"`: for all. `docs` begins the links in problems: your server's URL.
-    Raises InvalidRequest for an option that is off.
+    `meter`: what is counted; None: only what has a price of its own, in `prices` or by `tollkeeper.fastapi.priced`. The options are those
+    of `tollkeeper.web.inside.Toll`. Raises InvalidRequest for one that is off.
     """
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        gate: Gate,
-        meter: str | None,
-        cost: int | str | Decimal = 1,
-        free: Iterable[str] = (),
-        prices: Iterable[str] = (),
-        count_on: CountOn | None = None,
-        key_headers: Iterable[str] = KEY_HEADERS,
-        key_parameters: Iterable[str] = KEY_PARAMETERS,
-        docs: str = "",
-    ) -> None:
+    def __init__(self, app: App, *, gate: Gate, meter: str | None, **options: Unpack[Options]) -> None:
         self.app = app
-        self.toll = Toll(
-            gate,
-            meter,
-            cost=cost,
-            free=free,
-            prices=prices,
-            count_on=count_on,
-            key_headers=key_headers,
-            key_parameters=key_parameters,
-            docs=docs,
-        )
+        self.toll = Toll(gate, meter, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
@@ -90,7 +64,6 @@ class Passage:
             scope["query_string"],
             client[0] if client else None,
         )
-        self._gate = toll.gate
         self._scope = scope
         self._receive_from = receive
         self._send_on = send
@@ -100,58 +73,31 @@ class Passage:
     async def run(self, app: App) -> None:
         call, scope = self.call, self._scope
         try:
-            if await self._enter():
-                # in place, as Starlette's own middleware does: what stands outside reads the route from the same scope
-                scope["headers"] = call.heard()
-                scope[DECISION] = call.decision
-                scope[CALL] = self
-                await app(scope, self._receive, self._send)
+            answer = await call.enter_async()
+            if answer is not None:
+                await self._answer(answer)
+                return
+            # in place, as Starlette's own middleware does: what stands outside reads the route from the same scope
+            kept = [pair for pair in scope["headers"] if not spelled(pair[0]).startswith(IDENTITY)]
+            scope["headers"] = kept + [(name.encode(), value.encode()) for name, value in call.identity()]
+            scope[DECISION] = call.decision
+            scope[CALL] = self
+            await app(scope, self._receive, self._send)
         except Exception:
             if not self._answered:
                 raise
         finally:
-            if call.decision is not None:
-                await self._gate.refund_async(call.decision, limits=False)  # does nothing to what was settled
-
-    async def _enter(self) -> bool:
-        """Judge by the rules. False when the gate has answered."""
-        try:
-            rule = self.call.rule()
-            if rule.meter is not None:
-                await self._judge(rule)
-        except Answered:
-            return False
-        except TollkeeperError as error:
-            await self._answer(self.call.failure(error))
-            return False
-        return True
+            await call.settle_async(False)  # does nothing to what was settled
 
     async def charge(self, scope: Scope, rule: Rule, needs: str | None) -> Decision:
         """Judge a call by the price of its route. Raises Answered when it is refused."""
-        try:
-            decision = await self._judge(rule, needs)
-        except TollkeeperError as error:
-            await self._answer(self.call.failure(error))
-            raise Answered from error
-        scope[DECISION] = decision
-        return decision
-
-    async def _judge(self, rule: Rule, needs: str | None = None) -> Decision:
-        call, gate = self.call, self._gate
-        key = call.key()
-        try:
-            # a cost of 0 would only ask: what costs nothing is judged without its meter, and so limited
-            meter = rule.meter if rule.cost else None
-            decision = await gate.judge_async(key, meter, rule.cost, scope=needs, ip=call.ip)
-        except (NotFound, InvalidRequest) as error:
-            raise misconfigured(error) from error
-        at_once = call.judged(decision, rule)
-        if not decision.allowed:
-            await self._answer(call.refusal())
+        answer = await self.call.judge_async(rule, needs)
+        if answer is not None:
+            await self._answer(answer)
             raise Answered
-        if at_once:
-            await gate.count_async(decision)
-        return decision
+        assert self.call.decision is not None
+        scope[DECISION] = self.call.decision
+        return self.call.decision
 
     async def _receive(self) -> Message:
         message = await self._receive_from()
@@ -176,17 +122,10 @@ class Passage:
 
     async def _settle(self, success: bool) -> None:
         """Before the head of the answer leaves. When it cannot be counted, that is the answer: raises Answered."""
-        decision = self.call.decision
-        if decision is None:
-            return
-        if success and not self._gone:
-            try:
-                await self._gate.count_async(decision)
-            except TollkeeperError as error:
-                await self._answer(self.call.failure(error))
-                raise Answered from error
-        else:
-            await self._gate.refund_async(decision, limits=False)
+        answer = await self.call.settle_async(success and not self._gone)
+        if answer is not None:
+            await self._answer(answer)
+            raise Answered
 
     async def _answer(self, answer: Answer) -> None:
         self._answered = True

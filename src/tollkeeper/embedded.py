@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -38,13 +39,13 @@ class Gate:
         _open.add(self)
 
     @classmethod
-    def open(cls, url: str = "tollkeeper.db", *, catalog: str | Path | None = None) -> Gate:
+    def open(cls, url: str | Path = "tollkeeper.db", *, catalog: str | Path | None = None) -> Gate:
         """Open or make the files, and put the catalog in force when its path is given.
 
         Raises AlreadyOpen when another process (a server, another worker) owns them: then use `connect`.
         """
         try:
-            toll = Tollkeeper(url)
+            toll = Tollkeeper(str(url))
         except AlreadyOpen as taken:
             raise _explained(taken, url) from None
         try:
@@ -242,7 +243,13 @@ def _shut_in_child() -> None:
 os.register_at_fork(after_in_child=_shut_in_child)
 
 
-def _explained(taken: AlreadyOpen, url: str) -> AlreadyOpen:
+@atexit.register
+def _close_all() -> None:
+    for gate in list(_open):
+        gate.close()
+
+
+def _explained(taken: AlreadyOpen, url: str | Path) -> AlreadyOpen:
     pid = taken.extra.get("pid")
     if pid == os.getpid():
         return AlreadyOpen(f"This process has {url} open already: open the gate once, and share it.", pid=pid)

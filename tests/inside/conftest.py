@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 import tollkeeper
 from tollkeeper.core.errors import StorageUnavailable
+
+settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=["tollkeeper.django.TollkeeperMiddleware"], SECRET_KEY="test")
 
 CATALOG = """
 currency = "usd"

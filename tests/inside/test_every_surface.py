@@ -12,8 +12,8 @@ from tollkeeper.core.errors import InvalidRequest
 from . import surfaces
 from .conftest import Stage
 
-BY_PATH = [surfaces.asgi]
-BY_ROUTE = [surfaces.fastapi]
+BY_PATH = [surfaces.asgi, surfaces.wsgi, surfaces.django, surfaces.django_async]
+BY_ROUTE = [surfaces.fastapi, surfaces.flask]
 every = pytest.mark.parametrize("make", [*BY_PATH, *BY_ROUTE], ids=lambda make: make.__name__)
 by_path = pytest.mark.parametrize("make", BY_PATH, ids=lambda make: make.__name__)
 by_route = pytest.mark.parametrize("make", BY_ROUTE, ids=lambda make: make.__name__)

@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pages import Page, assert_told
-from proxy.commands import Answer, Running, curl, environment, free_port, run, started
+from proxy.commands import curl, free_port
 
-
-def prepared(page: Page, folder: Path) -> dict[str, str]:
-    """Step 1 of the page; the key it prints, as $KEY."""
-    init = shlex.split(page.next("sh", "tollkeeper init"))
-    assert run(folder, *init[1:]).returncode == 0
-    (folder / "customers.py").write_text(page.next("python"))
-    made = python(folder, *shlex.split(page.next("sh", "python customers.py"))[1:])
-    assert made.stderr == ""
-    return {"KEY": made.stdout.strip()}
-
-
-def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", *words]
-    return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-@contextmanager
-def serving(folder: Path, command: str, port: str) -> Iterator[Running]:
-    words = shlex.split(command)
-    with started([sys.executable, "-W", "error", "-m", *words], folder) as server:
-        server.wait_for_port(port)
-        yield server
-        assert server.stop() in (0, -2), server.errors.read_text()
-        assert "Traceback" not in server.errors.read_text()
-
-
-def curls(page: Page, key: dict[str, str]) -> list[Answer]:
-    """Each line of the page's next block."""
-    return [curl(line, key) for line in page.next("sh", "curl").splitlines()]
+from .following import curls, prepared, python, serving, used
 
 
 def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
@@ -80,5 +45,4 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         assert found.json() == {"q": "a", "asked_by": "first"}
         assert "security" in curl(f"curl {address}/openapi.json").json()["paths"]["/search"]["get"]
     assert page.left() == {}
-    used = "from tollkeeper import Gate\nprint(Gate.open('tollkeeper.db').usage('api_calls', customer='first').total)"
-    assert python(tmp_path, "-c", used).stdout == "5\n"
+    assert used(tmp_path) == "5"

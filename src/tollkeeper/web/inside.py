@@ -7,21 +7,22 @@ else is given back (the quota; rate limits keep it, since the call was made).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_address
 from json import dumps
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import quote
 
 from tollkeeper.core.context import SCOPE_REQUEST_ID
-from tollkeeper.core.errors import InvalidRequest, TollkeeperError
+from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.ids import new_id
 from tollkeeper.services.clock import Clock
 from tollkeeper.web.errors import MEDIA_TYPE, Problems
-from tollkeeper.web.identity import IDENTITY, called, identity_fields, replaced, spelled
+from tollkeeper.web.identity import called, identity_fields, replaced, spelled
 from tollkeeper.web.key_places import Pairs, read_keys, read_places, take_from_query
 from tollkeeper.web.rules import CountOn, Rule, read_rules
 
@@ -74,8 +75,25 @@ class Answer:
     body: bytes
 
 
+class Options(TypedDict, total=False):
+    """What a surface passes on to its Toll."""
+
+    cost: int | str | Decimal
+    free: Iterable[str]
+    prices: Iterable[str]
+    count_on: CountOn | None
+    key_headers: Iterable[str]
+    key_parameters: Iterable[str]
+    docs: str
+
+
 class Toll:
-    """What an application takes, for which calls, and where keys stand. Raises InvalidRequest for options that are off."""
+    """What an application takes, for which calls, and where keys stand. Raises InvalidRequest for options that are off.
+
+    `meter`, `cost`: what a call takes; `meter` None: only what has a price of its own. `free`: `["/docs", "GET /status"]`, paths (and all
+    below them) that need no key. `prices`: `["[METHOD ]/path=meter[:cost]"]`. `count_on` None: as the meter says; `"success"` or
+    `"attempt"`: for all. `docs` begins the links in problems: the address of your Tollkeeper server, if you have one.
+    """
 
     def __init__(
         self,
@@ -109,7 +127,11 @@ class Toll:
 
 
 class Call:
-    """One call, from its head to the head of its answer. Names of `headers` in lower case; `path` decoded, as the router sees it."""
+    """One call, from its head to the head of its answer. Names of `headers` in lower case; `path` decoded, as the router sees it.
+
+    Each step is there for a thread and for an event loop. What a step gives is an answer of ours, to be sent in the place of the
+    application's; None: go on.
+    """
 
     __slots__ = ("_headers", "_keys", "_known", "decision", "ip", "method", "path", "toll")
 
@@ -123,34 +145,79 @@ class Call:
         self._keys = read_keys(headers, take_from_query(query, toll.places.query)[1], toll.places)
         self._known: dict[str, Any] = {"headers": headers}
 
-    def rule(self) -> Rule:
-        """What the rules say of it. Raises InvalidRequest for a path that could be read in two ways, where that makes a difference."""
-        return self.toll.rules.find(quote(self.path).encode(), self.method)
+    # before the handler
 
-    def key(self) -> str:
-        """The key to judge by, blank where none was sent. Raises InvalidRequest, and RuntimeError when it is judged already."""
-        if self.decision is not None:
-            raise RuntimeError(f"{self.method} {self.path!r} has two prices, by rule or by route: give it one.")
-        if len(self._keys) > 1:
-            raise InvalidRequest("Several different API keys are sent: send one.")
-        return next(iter(self._keys), "")
+    def enter(self) -> Answer | None:
+        """Judge by the rules."""
+        try:
+            rule = self._rule()
+        except InvalidRequest as error:
+            return self._failure(error)
+        return None if rule.meter is None else self.judge(rule)
 
-    def judged(self, decision: Decision, rule: Rule) -> bool:
-        """Keep the decision. True when it is to be committed at once, since attempts count."""
-        self.decision = decision
-        if not self._keys:
-            decision.reason = f"Send your API key as {self.toll.places}."
-        return rule.meter is not None and decision.amount > 0 and self.toll.counts_attempts(rule.meter)
+    async def enter_async(self) -> Answer | None:
+        try:
+            rule = self._rule()
+        except InvalidRequest as error:
+            return self._failure(error)
+        return None if rule.meter is None else await self.judge_async(rule)
 
-    @property
-    def request_id(self) -> str:
-        return self.toll.problems.request_id(self._known) if self.decision is None else self.decision.request_id
+    def judge(self, rule: Rule, needs: str | None = None) -> Answer | None:
+        """Judge by this rule; `needs` is a scope of the key. Raises RuntimeError when it is judged already."""
+        gate = self.toll.gate
+        try:
+            key = self._key()
+            with _set_up():
+                decision = gate.judge(key, _meter(rule), rule.cost, scope=needs, ip=self.ip)
+            if self._judged(decision, rule):
+                gate.count(decision)
+        except TollkeeperError as error:
+            return self._failure(error)
+        return None if decision.allowed else self._refusal(decision)
 
-    def heard(self) -> list[tuple[bytes, bytes]]:
-        """The request's fields for the application: identity as we know it, whatever was sent under its names dropped."""
-        kept = [pair for pair in self._headers if not spelled(pair[0]).startswith(IDENTITY)]
-        own = identity_fields(self.decision, self.request_id)
-        return [*kept, *((name.encode(), value.encode("latin-1", "replace")) for name, value in own)]
+    async def judge_async(self, rule: Rule, needs: str | None = None) -> Answer | None:
+        gate = self.toll.gate
+        try:
+            key = self._key()
+            with _set_up():
+                decision = await gate.judge_async(key, _meter(rule), rule.cost, scope=needs, ip=self.ip)
+            if self._judged(decision, rule):
+                await gate.count_async(decision)
+        except TollkeeperError as error:
+            return self._failure(error)
+        return None if decision.allowed else self._refusal(decision)
+
+    def identity(self) -> list[tuple[str, str]]:
+        """The fields that tell the application who calls, in the place of whatever was sent under their names."""
+        request_id = self.toll.problems.request_id(self._known) if self.decision is None else self.decision.request_id
+        return identity_fields(self.decision, request_id)
+
+    # after it
+
+    def settle(self, success: bool) -> Answer | None:
+        """Before the head of the answer leaves: count it, or give it back. What was settled before is left alone."""
+        if self.decision is None:
+            return None
+        try:
+            if success:
+                self.toll.gate.count(self.decision)
+            else:
+                self.toll.gate.refund(self.decision, limits=False)
+        except TollkeeperError as error:
+            return self._failure(error)
+        return None
+
+    async def settle_async(self, success: bool) -> Answer | None:
+        if self.decision is None:
+            return None
+        try:
+            if success:
+                await self.toll.gate.count_async(self.decision)
+            else:
+                await self.toll.gate.refund_async(self.decision, limits=False)
+        except TollkeeperError as error:
+            return self._failure(error)
+        return None
 
     def told(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         """The answer's fields for the client: the application's, and what is left."""
@@ -160,31 +227,57 @@ class Call:
         limited = any(name == b"ratelimit" for name, _ in ours)
         return [pair for pair in headers if not replaced(spelled(pair[0].lower()), limited)] + ours
 
-    def refusal(self) -> Answer:
+    def _rule(self) -> Rule:
+        return self.toll.rules.find(quote(self.path).encode(), self.method)
+
+    def _key(self) -> str:
+        """The key to judge by, blank where none was sent."""
+        if self.decision is not None:
+            raise RuntimeError(f"{self.method} {self.path!r} has two prices, by rule or by route: give it one.")
+        if len(self._keys) > 1:
+            raise InvalidRequest("Several different API keys are sent: send one.")
+        return next(iter(self._keys), "")
+
+    def _judged(self, decision: Decision, rule: Rule) -> bool:
+        """Keep the decision. True when it is to be counted at once, since attempts count."""
+        self.decision = decision
+        if not self._keys:
+            decision.reason = f"Send your API key as {self.toll.places}."
+        return rule.meter is not None and decision.amount > 0 and self.toll.counts_attempts(rule.meter)
+
+    def _refusal(self, decision: Decision) -> Answer:
         """The gate said no: its status, its problem, its fields."""
-        assert self.decision is not None
-        decision = self.decision
         body = dumps(decision.problem(self.toll.docs)).encode()
         headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)), *called(decision)]
         if decision.status == 401:
             headers.append((b"www-authenticate", b'Bearer realm="API"'))
         return Answer(decision.status, headers, body)
 
-    def failure(self, error: TollkeeperError) -> Answer:
+    def _failure(self, error: TollkeeperError) -> Answer:
         """The call could not be judged, or not be counted."""
+        if self.decision is not None:
+            self._known[SCOPE_REQUEST_ID] = self.decision.request_id
         if not error.permanent:
-            log.warning("%s", error.detail, extra={"request_id": self.request_id})
-        self._known[SCOPE_REQUEST_ID] = self.request_id
+            log.warning("%s", error.detail, extra={"request_id": self.toll.problems.request_id(self._known)})
         status, headers, body = self.toll.problems.answer(self._known, error)
         if self.decision is not None:
             headers += [pair for pair in called(self.decision) if pair[0] not in (b"x-request-id", b"retry-after")]
         return Answer(status, headers, body)
 
 
-def misconfigured(error: TollkeeperError) -> TollkeeperError:
-    """What a client is told when the gate does not know the meter, or the cost is none: the log says more."""
-    log.error("the gate cannot judge a call: %s", error.detail)
-    return TollkeeperError("The gate in front of this API is not set up for this path.")
+def _meter(rule: Rule) -> str | None:
+    """A cost of 0 would only ask: what costs nothing is judged without its meter, and so limited."""
+    return rule.meter if rule.cost else None
+
+
+@contextmanager
+def _set_up() -> Iterator[None]:
+    """When the gate does not know the meter, or the cost is none, the client is told little and the log all."""
+    try:
+        yield
+    except (NotFound, InvalidRequest) as error:
+        log.error("the gate cannot judge a call: %s", error.detail)
+        raise TollkeeperError("The gate in front of this API is not set up for this path.") from error
 
 
 def _address(peer: str | None) -> str | None:
