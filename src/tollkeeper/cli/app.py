@@ -31,6 +31,7 @@ from tollkeeper.cli import (
     terminal,
     usage,
     verify,
+    whatif,
     wrap,
 )
 from tollkeeper.cli.options import LOOK, OPERATE, SELL, START, examples
@@ -73,6 +74,7 @@ def _start(
 
 
 app.command("demo", rich_help_panel=START, epilog=demo.EXAMPLES)(demo.demo)
+app.command("whatif", rich_help_panel=START, epilog=whatif.EXAMPLES)(whatif.whatif)
 app.command("wrap", rich_help_panel=START, epilog=wrap.EXAMPLES)(wrap.wrap)
 app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
 app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
@@ -93,7 +95,7 @@ app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.statu
 
 
 def build() -> TyperGroup:
-    """The command tree: panels in the order of a first week with it, and flags without the word that they are flags."""
+    """The command tree: panels in the order of a first week with it, and flags and lists without the word that they are such."""
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
     panels = (START, SELL, OPERATE, LOOK)
@@ -107,7 +109,7 @@ def build() -> TyperGroup:
 def _tidy(command: Any) -> None:
     context = typer.Context(command, help_option_names=["-h", "--help"])
     for parameter in command.get_params(context):
-        if getattr(parameter, "is_flag", False):
+        if getattr(parameter, "is_flag", False) or parameter.nargs == -1:
             parameter.display_type_rich = lambda ctx: None
     for child in getattr(command, "commands", {}).values():
         _tidy(child)

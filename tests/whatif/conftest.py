@@ -1,0 +1,1 @@
+from cli.conftest import run as run
