@@ -119,10 +119,11 @@ class Tollkeeper:
         answer: dict[str, Any] = self.request("POST", "/v1/check", body)
         return answer
 
-    def commit(self, reservation: str, quantity: int | str | Decimal) -> dict[str, Any]:
-        """Count what was used in the place of what `check(…, reserve=True)` took. Safe to repeat with the same quantity."""
+    def commit(self, reservation: str, quantity: int | str | Decimal | None = None) -> dict[str, Any]:
+        """Count what was used in the place of what `check(…, reserve=True)` took; None: what was reserved. Safe to repeat."""
         path = f"/v1/reservations/{quote(reservation, safe='')}/commit"
-        answer: dict[str, Any] = self.request("POST", path, {"quantity": _decimal(quantity)}, repeatable=True)
+        used = None if quantity is None else _decimal(quantity)
+        answer: dict[str, Any] = self.request("POST", path, {"quantity": used}, repeatable=True)
         return answer
 
     def release(self, reservation: str) -> dict[str, Any]:

@@ -104,7 +104,8 @@ class Server:
             self.problems,
             docs=settings.public_url.rstrip("/"),
             finished={
-                route: hot(self.requests, "POST", route, settings.log_requests) for route in ("/v1/check", "/v1/events")
+                route: hot(self.requests, method, route, settings.log_requests)
+                for method, route in (("POST", "/v1/check"), ("POST", "/v1/events"), ("GET", "/authz"))
             },
         )
 

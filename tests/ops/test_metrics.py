@@ -16,8 +16,16 @@ from .parts import promtool
 from .write_metrics_docs import PAGE, page
 
 
+class FakeHolds:
+    lapsed = 4
+
+    def __len__(self) -> int:
+        return 6
+
+
 class FakeGate:
     early_lost, early_repeated, cached = 1, 2, 3
+    holds = FakeHolds()
 
     def __init__(self) -> None:
         self.decisions = {"live": {"VALID": 5, "RATE_LIMITED": 1}, "test": {"VALID": 7}}
@@ -114,6 +122,8 @@ async def test_every_number_kept_is_shown(sources: Sources) -> None:
     assert shown[("tollkeeper_usage_wal_pages",)] == 17
     assert shown[("tollkeeper_early_lost_total",)] == 1
     assert shown[("tollkeeper_early_repeated_total",)] == 2
+    assert shown[("tollkeeper_reservations_held",)] == 6
+    assert shown[("tollkeeper_reservations_lapsed_total",)] == 4
     assert shown[("tollkeeper_cached_keys",)] == 3
     assert shown["tollkeeper_proxy_requests_total", ("outcome", "allowed")] == 6
     assert shown["tollkeeper_build_info", ("version", "1.2.3")] == 1

@@ -13,12 +13,17 @@ HEAD = "| metric | labels | means |\n|---|---|---|\n"
 TAIL = "| `process_…` |"
 
 
+class NoHolds(list[object]):
+    lapsed = 0
+
+
 class Everything:
     """One object with a sample of every number, so that every label is seen."""
 
     early_lost = early_repeated = cached = commits = rows = failed_commits = wal_pages = queued = removed = 0
 
     def __init__(self) -> None:
+        self.holds = NoHolds()
         self.decisions = {"live": {"VALID": 1}}
         self.counts = {"accepted": 1}
         self.rejected = {"too_old": 1}

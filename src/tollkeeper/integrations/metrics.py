@@ -22,6 +22,14 @@ from tollkeeper.core.stats import Histogram, RequestStats
 Scope = MutableMapping[str, Any]
 
 
+class HoldCounts(Protocol):
+    """Reservations: how many are held, and how many lapsed."""
+
+    lapsed: int
+
+    def __len__(self) -> int: ...
+
+
 class GateCounts(Protocol):
     """`decisions`: environment → code → how many. `cached`: snapshots of keys in memory."""
 
@@ -32,6 +40,8 @@ class GateCounts(Protocol):
     def decisions(self) -> Mapping[str, Mapping[str, int]]: ...
     @property
     def cached(self) -> int: ...
+    @property
+    def holds(self) -> HoldCounts: ...
 
 
 class IngestCounts(Protocol):
@@ -126,6 +136,14 @@ class TollkeeperCollector(Collector):
             "tollkeeper_early_repeated",
             "Checks answered before their commit whose id had been counted already.",
             gate.early_repeated,
+        )
+        yield GaugeMetricFamily(
+            "tollkeeper_reservations_held",
+            "Reservations neither committed, released nor lapsed.",
+            value=len(gate.holds),
+        )
+        yield _counter(
+            "tollkeeper_reservations_lapsed", "Reservations that nobody settled within an hour.", gate.holds.lapsed
         )
         yield GaugeMetricFamily("tollkeeper_cached_keys", "Keys whose snapshot is in memory.", value=gate.cached)
         outcomes = self._sources.proxy()

@@ -6,6 +6,7 @@ pays for it. It always counts: after a restart, after a lapse, after a release, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -112,8 +113,10 @@ class Reservations:
         decision.reservation = reservation.token(self._secret)
         self._gate.holds.keep(decision)
 
-    def commit(self, token: str, quantity: int | str | Decimal, environment: Environment | None = None) -> Committed:
-        """Count what was used; waits for the commit. `environment`: the only one the caller may speak for.
+    def commit(
+        self, token: str, quantity: int | str | Decimal | None = None, environment: Environment | None = None
+    ) -> Committed:
+        """Count what was used (None: what was reserved); waits for the commit. `environment`: the only one the caller may speak for.
 
         Raises InvalidRequest (no such token, too old), NotFound (another environment), QuantityInvalid, Conflict (committed before
         with another quantity), StorageUnavailable (nothing counted; try again).
@@ -128,10 +131,37 @@ class Reservations:
             raise
         return commit.settle(outcomes)
 
-    def begin(self, token: str, quantity: int | str | Decimal, environment: Environment | None = None) -> Commit:
+    def settle(
+        self, calls: Sequence[tuple[str, bool]], environment: Environment | None = None
+    ) -> list[Committed | Released | TollkeeperError]:
+        """Commit (True) what succeeded as it was reserved, release the rest; all commits in one transaction. An answer for each.
+
+        Raises StorageUnavailable when none of the commits was taken; try the whole again.
+        """
+        answers: list[Commit | Released | TollkeeperError] = []
+        for token, succeeded in calls:
+            try:
+                answers.append(self.begin(token, None, environment) if succeeded else self.release(token, environment))
+            except TollkeeperError as error:
+                answers.append(error)
+        commits = [answer for answer in answers if isinstance(answer, Commit)]
+        outcomes: Sequence[Outcome | None] = [None] * len(commits)
+        if commits:
+            submission = Waited([commit.row for commit in commits])
+            try:
+                self._log.put(submission)
+                outcomes = submission.wait() or outcomes
+            except TollkeeperError:
+                for commit in reversed(commits):
+                    commit.take_back()
+                raise
+        known = iter(outcomes)
+        return [_settled(answer, next(known)) if isinstance(answer, Commit) else answer for answer in answers]
+
+    def begin(self, token: str, quantity: int | str | Decimal | None, environment: Environment | None = None) -> Commit:
         """Count in memory; the row must then be logged, and the commit settled or taken back."""
         reservation = self._read(token, environment)
-        amount = _amount(quantity, reservation)
+        amount = reservation.amount if quantity is None else _amount(quantity, reservation)
         account, row = self._row(reservation, amount)
         held = self._gate.holds.use(reservation.id, account, row, amount, self._gate.clock.steady_ns())
         return Commit(self._gate, reservation, amount, account, row, held)
@@ -187,6 +217,13 @@ class Reservations:
             meters.epoch,
         )
         return account, row
+
+
+def _settled(commit: Commit, outcome: Outcome | None) -> Committed | TollkeeperError:
+    try:
+        return commit.settle(None if outcome is None else [outcome])
+    except Conflict as error:
+        return error
 
 
 def _amount(quantity: int | str | Decimal, reservation: Reservation) -> int:

@@ -18,6 +18,7 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest, Result
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
+from tollkeeper.web.authz import Authz
 from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
 from tollkeeper.web.direct import Direct
 from tollkeeper.web.errors import Problems
@@ -57,15 +58,20 @@ class HotEndpoints:
         self._problems = problems
         self._finished_check = finished["/v1/check"]
         self._finished_events = finished["/v1/events"]
+        self._finished_authz = finished["/authz"]
+        self._authz = Authz(gate, reservations, problems, docs)
         self._check = Check(gate, reservations, authenticator, self._failure, self._finished_check, docs=docs)
         self.direct: Mapping[bytes, Direct] = {b"/v1/check": self._check.direct}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path")
+        path = scope.get("path", "")
         if path == "/v1/check" and scope["method"] == "POST":
             answer, finished = self.check, self._finished_check
         elif path == "/v1/events" and scope["method"] == "POST":
             answer, finished = self.events, self._finished_events
+        elif path.startswith("/authz") and (path == "/authz" or path.startswith("/authz/envoy/")):
+            await self._forward_auth(scope, send)
+            return
         else:
             await self._app(scope, receive, send)
             return
@@ -80,6 +86,18 @@ class HotEndpoints:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         finished(scope, status, started)
+
+    async def _forward_auth(self, scope: Scope, send: Send) -> None:
+        started = perf_counter()
+        try:
+            status, headers, body = await self._authz.answer(scope)
+        except Exception as error:
+            status, headers, body = self._failure(scope, error)
+        headers = [header for header in headers if header[0] != b"content-length"]
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._finished_authz(scope, status, started)
 
     def _failure(self, scope: Scope, error: BaseException) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         if not isinstance(error, TollkeeperError):

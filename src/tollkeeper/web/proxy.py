@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,12 +14,12 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 from yarl import URL
 
-from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.gate import Decision
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
 from tollkeeper.web.errors import MEDIA_TYPE, NotSupported, Problems
 from tollkeeper.web.identity import called
+from tollkeeper.web.judging import judge
 from tollkeeper.web.proxy_call import Call
 from tollkeeper.web.proxy_head import Head
 from tollkeeper.web.proxy_options import ProxyOptions
@@ -113,22 +112,7 @@ class Proxy:
 
     async def judge(self, head: Head, rule: Rule) -> Decision:
         """Identify, limit, take. Raises InvalidRequest, and TollkeeperError when the gate is not set up for this path."""
-        snapshot = None
-        if len(head.keys) > 1:
-            raise InvalidRequest("Several different API keys are sent: send one.")
-        for raw in head.keys:
-            snapshot = self.gate.find(raw)
-            if snapshot is None and looks_like_key(raw):
-                snapshot = await asyncio.to_thread(self.gate.load, raw)
-        try:
-            # a cost of 0 would only ask: what costs nothing is judged without its meter, and so limited
-            decision = self.gate.judge(snapshot, rule.meter if rule.cost else None, rule.cost, None, head.ip)
-        except (NotFound, InvalidRequest) as error:
-            log.error("the proxy cannot judge a call: %s", error.detail)
-            raise TollkeeperError("The gate in front of this API is not set up for this path.") from error
-        if not head.keys:
-            decision.reason = f"Send your API key as {self.options.places}."
-        return decision
+        return await judge(self.gate, head.keys, rule, head.ip, self.options.places)
 
     def counts_attempts(self, meter: str | None) -> bool:
         """Whether this meter counts calls that fail, too."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 
+from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.services.reservations import Committed, Released
 from tollkeeper.web.api.shapes import Sent, Shown
 from tollkeeper.web.errors import documented
@@ -24,7 +25,11 @@ class Used(Sent):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"quantity": "1250"}]})
 
-    quantity: str | int = Field(description="A decimal, 0 or more; also more than was reserved.", examples=["1250"])
+    quantity: str | int | None = Field(
+        None,
+        description="A decimal, 0 or more, also more than was reserved; null is what was reserved.",
+        examples=["1250"],
+    )
 
 
 class CommittedShown(Shown):
@@ -60,6 +65,54 @@ class ReleasedShown(Shown):
     @classmethod
     def of(cls, made: Released) -> ReleasedShown:
         return cls(customer=made.customer, meter=made.meter, reserved=made.reserved, released=made.released)
+
+
+class Call(Sent):
+    """A reserved call, and how it ended."""
+
+    reservation: str = Field(max_length=2048, examples=["rsv_mUJ0…"])
+    status: int = Field(ge=100, le=999, description="The HTTP status it was answered with.", examples=[200])
+
+
+class Calls(Sent):
+    """Reserved calls, as an access log tells them."""
+
+    data: list[Call] = Field(max_length=10_000)
+
+
+class Unsettled(Shown):
+    """A call that was not settled, and why."""
+
+    index: int = Field(examples=[0])
+    code: str = Field(examples=["invalid_request"])
+    detail: str
+
+
+class Settled(Shown):
+    """How many were committed, released, or had been settled before; and those that could not be."""
+
+    committed: int = Field(examples=[1])
+    released: int = Field(examples=[0])
+    before: int = Field(description="Committed, released or lapsed before.", examples=[0])
+    rejected: list[Unsettled]
+
+
+@router.post("/settle", summary="Settle reserved calls", responses=documented(503))
+def settle_reservations(sent: Calls, caller: CallerDep, reservations: ReservationsDep) -> Settled:
+    """Commits what was reserved for calls answered 2xx, releases the others. Sending the same calls again is safe."""
+    calls = [(call.reservation, 200 <= call.status < 300) for call in sent.data]
+    committed = released = before = 0
+    rejected = []
+    for index, answer in enumerate(reservations.settle(calls, caller.environment)):
+        if isinstance(answer, TollkeeperError):
+            rejected.append(Unsettled(index=index, code=answer.code, detail=answer.detail))
+        elif isinstance(answer, Committed):
+            committed += answer.status == "accepted"
+            before += answer.status == "duplicate"
+        else:
+            released += answer.released != "0"
+            before += answer.released == "0"
+    return Settled(committed=committed, released=released, before=before, rejected=rejected)
 
 
 @router.post("/{token}/commit", summary="Commit a reservation", responses=documented("quantity_invalid", 404, 409, 503))

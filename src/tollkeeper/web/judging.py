@@ -1,0 +1,35 @@
+"""A call that stands before a gate with its keys and its price: judged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.gate import Decision
+from tollkeeper.core.keys import looks_like_key
+from tollkeeper.services.gate import Gate
+from tollkeeper.web.key_places import KeyPlaces
+from tollkeeper.web.rules import Rule
+
+log = logging.getLogger("tollkeeper.gate")
+
+
+async def judge(gate: Gate, keys: frozenset[str], rule: Rule, ip: str | None, places: KeyPlaces) -> Decision:
+    """Identify, limit, take. Raises InvalidRequest for several keys, TollkeeperError when the gate is not set up for this price."""
+    snapshot = None
+    if len(keys) > 1:
+        raise InvalidRequest("Several different API keys are sent: send one.")
+    for raw in keys:
+        snapshot = gate.find(raw)
+        if snapshot is None and looks_like_key(raw):
+            snapshot = await asyncio.to_thread(gate.load, raw)
+    try:
+        # a cost of 0 would only ask: what costs nothing is judged without its meter, and so limited
+        decision = gate.judge(snapshot, rule.meter if rule.cost else None, rule.cost, None, ip)
+    except (NotFound, InvalidRequest) as error:
+        log.error("a call cannot be judged: %s", error.detail)
+        raise TollkeeperError("The gate in front of this API is not set up for this path.") from error
+    if not keys:
+        decision.reason = f"Send your API key as {places}."
+    return decision
