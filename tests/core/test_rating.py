@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import ROUND_DOWN, Decimal, localcontext
 from fractions import Fraction
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tollkeeper.core.metering import QuantityInvalid
+from tollkeeper.core.metering import QuantityInvalid, format_quantity
 from tollkeeper.core.money import exponent_of, round_money
 from tollkeeper.core.plans import Discount, Price, Tier
 from tollkeeper.core.rating import AmountTooLarge, Rated, rate, read_quantity
@@ -43,6 +44,20 @@ def test_the_lines_add_up_to_the_amount(price: Price, quantity: Decimal) -> None
     assert rated.lines
     places = -exponent_of(price.currency)
     assert {line.amount.as_tuple().exponent for line in rated.lines} | {rated.amount.as_tuple().exponent} == {places}
+
+
+@given(any_price, quantities)
+def test_what_is_told_is_exact_in_plain_decimals(price: Price, quantity: Decimal) -> None:
+    rated, told = rate(price, quantity), rate(price, quantity).as_dict()
+    amounts = [told["amount"], told["exact_amount"]]
+    assert [Fraction(text) for text in amounts] == [Fraction(rated.amount), Fraction(rated.exact_amount)]
+    for line, shown in zip(rated.lines, told["lines"], strict=True):
+        texts = [shown["quantity"], shown["unit_amount"], shown["amount"]]
+        assert [Fraction(text) for text in texts] == [
+            Fraction(number) for number in (line.quantity, line.unit_amount, line.amount)
+        ]
+        amounts += texts
+    assert all(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) for text in amounts)
 
 
 @given(any_price, quantities)
@@ -241,6 +256,8 @@ def test_usage_below_0_bills_what_no_usage_bills_or_is_credited() -> None:
         ("tier", 1, "-50", "0.02", "-1.00"),
     ]
     assert str(credited.amount) == "-5.00"
+    assert shown(rate(replace(VOLUME, negative="allow"), D(-150))) == [("tier", 1, "-150", "0.02", "-3.00")]
+    assert shown(rate(PER_UNIT, D("-0"))) == shown(rate(PER_UNIT, D(0)))
 
 
 @pytest.mark.parametrize(
@@ -260,6 +277,13 @@ def test_usage_past_the_last_tier_costs_what_the_price_says(
     assert rate(price, D(10)).amount == 20
     with pytest.raises(UnpricedUsage):
         rate(replace(price, past_last_tier="refuse"), D("10.000000001"))
+
+
+@pytest.mark.parametrize(("model", "amount"), [("graduated", 20 + 50), ("volume", 150)])
+def test_only_the_last_tier_goes_on_past_its_end(model: Any, amount: int) -> None:
+    price = Price("k", model, "usd", tiers=(Tier(D(10), D(2)), Tier(D(20), D(10)), Tier(D(30), D(5))))
+    for past in ("last", "free"):
+        assert rate(replace(price, past_last_tier=past), D(15)).amount == amount  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("way", "amount"), [("exact", "9.01"), ("up", "9.02"), ("down", "6.00")])
@@ -299,6 +323,23 @@ def test_the_exact_amount_is_what_it_is_before_any_line_is_rounded() -> None:
     rated = rate(price, D(3))
     assert (str(rated.amount), str(rated.exact_amount.normalize())) == ("0.00", "0.012")
     assert rate(replace(price, minimum=D(1)), D(3)).exact_amount == 1
+
+
+@pytest.mark.parametrize(
+    ("unit_amount", "bound", "lines", "exact"),
+    [
+        ("0.004", {"minimum": D("0.01")}, ["0.00", "0.00", "0.00", "0.01"], "0.012"),
+        ("0.004", {"maximum": D("0.01")}, ["0.00", "0.00", "0.00"], "0.01"),
+        ("0.005", {"minimum": D("0.03")}, ["0.01", "0.01", "0.01"], "0.03"),
+        ("0.005", {"maximum": D("0.02")}, ["0.01", "0.01", "0.01", "-0.01"], "0.015"),
+    ],
+)
+def test_minimum_and_maximum_are_of_what_is_billed_not_of_what_it_is_before_rounding(
+    unit_amount: str, bound: dict[str, Any], lines: list[str], exact: str
+) -> None:
+    tiers = tuple(Tier(end, D(unit_amount)) for end in (D(1), D(2), None))
+    rated = rate(Price("k", "graduated", "usd", tiers=tiers, **bound), D(3))
+    assert ([str(line.amount) for line in rated.lines], format_quantity(rated.exact_amount)) == (lines, exact)
 
 
 @pytest.mark.parametrize(

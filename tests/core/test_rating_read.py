@@ -58,6 +58,7 @@ def test_no_structure_does_more_than_fault(data: dict[str, Any]) -> None:
         ),
         ({"tiers": [{}]}, "price.tiers: expected no tiers with the model per_unit, found an array of 1"),
         ({"zero_usage_flat_fee": False}, "price.zero_usage_flat_fee: expected no zero_usage_flat_fee"),
+        ({"zero_usage_flat_fee": 1}, "price.zero_usage_flat_fee: expected true or false, found 1"),
         ({"discounts": [{"percent_off": "10", "amount_off": "1"}]}, "price.discounts[0]: expected one of percent_off"),
     ],
 )

@@ -15,7 +15,9 @@ from tollkeeper.core.errors import NotFound
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.plans import Price
 from tollkeeper.core.rating import rate, total
+from tollkeeper.core.usage import UsageRow
 from tollkeeper.services.rating import Cost
+from tollkeeper.services.usage import UsageAnswer
 
 CATALOG = """
 currency = "usd"
@@ -174,8 +176,23 @@ def test_an_unknown_usage_is_no_zero_and_makes_its_total_unknown(spine: Spine, m
     assert {one.price.key: one.state for one in cost.prices}["calls"] == "unknown"
     assert totals(cost)[0][2] is None
     spine.time.move(100 * DAY)
-    monkeypatch.setattr(spine.app.usage_file.reader, "meter_numbers", lambda key: [])
+
+    def no_meter(*_: Any, **__: Any) -> UsageAnswer:
+        raise NotFound
+
+    monkeypatch.setattr(spine.app.usage, "query", no_meter)
     assert amounts(spine.app.rating.cost(customer))["calls"] is None
+
+
+def test_a_meter_that_had_nothing_to_take_a_value_of_counts_as_no_usage(
+    spine: Spine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer = spine.customer("pro")
+    row = UsageRow(0, 1, {}, None, 0, "known")  # a maximum or latest value without an event
+    monkeypatch.setattr(spine.app.usage, "query", lambda meter, **_: UsageAnswer(meter, "0", [row]))
+    cost = spine.app.rating.cost(customer)
+    assert {one.price.key: one.quantity for one in cost.prices}["calls"] == 0
+    assert {one.state for one in cost.prices} == {"known"}
 
 
 def test_amounts_of_two_currencies_are_never_added_up() -> None:

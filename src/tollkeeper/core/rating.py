@@ -117,7 +117,7 @@ def read_quantity(value: Any) -> Decimal:
             with localcontext(_EXACT):
                 number = Decimal(value)
                 if number.is_finite() and abs(number) < MOST:
-                    return number.quantize(_SMALLEST) + 0  # Inexact when there are more places; + 0: no -0
+                    return number.quantize(_SMALLEST)  # Inexact when there are more places
         elif type(value) is str and _WRITTEN.fullmatch(value):
             return Decimal(value).quantize(_SMALLEST, context=_EXACT)
     except (Inexact, InvalidOperation):

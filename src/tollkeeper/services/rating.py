@@ -113,9 +113,9 @@ class Rating:
             ).data
         except NotFound:  # a meter that was never put in force has counted nothing, and that is not known to be 0
             used = []
-        if not used or used[0].value is None:
+        if not used or used[0].state == "unknown":
             return PriceCost(price, start, end, None, None)
-        quantity = Decimal(used[0].value)
+        quantity = Decimal(used[0].value or 0)  # known, and no value: no event to take a maximum or a latest value of
         return PriceCost(price, start, end, quantity, rate(price, quantity))
 
 
