@@ -134,6 +134,19 @@ def test_the_next_period_begins_at_nothing_and_a_price_charged_once_is_charged_o
     assert totals(cost) == [("usd", 31, "9.01"), ("usd", 365, "123.00")]
 
 
+def test_a_period_ends_at_its_instant_also_in_the_middle_of_a_quarter_of_an_hour(spine: Spine) -> None:
+    customer = spine.customer("pro", zone="Asia/Kathmandu")
+    end = spine.app.rating.cost(customer).end
+    assert end % 900_000_000 != 0
+    spine.time.now = (end - 1_000_000) * 1000
+    send(spine, customer, 3)
+    assert amounts(spine.app.rating.cost(customer))["calls"] == "0.01"
+    spine.time.now = end * 1000
+    send(spine, customer, 5)
+    cost = spine.app.rating.cost(customer)
+    assert (cost.start, amounts(cost)["calls"]) == (end, "0.02")
+
+
 def test_live_and_test_and_customers_are_rated_apart(spine: Spine) -> None:
     one, other = spine.customer("pro"), spine.customer("pro")
     send(spine, one, 4)

@@ -16,6 +16,7 @@ from tollkeeper.core.catalog_kinds import (
     nested,
     one_of,
     pattern,
+    percentage,
     static,
     text,
     up_to,
@@ -58,7 +59,7 @@ STATIC: Final = static()
 AMOUNT: Final = decimal("an amount of money", 12)
 QUANTITY: Final = decimal("a quantity", 9)
 _POSITIVE: Final = decimal("a quantity", 9, least="0.000000001")
-_PERCENT: Final = decimal("a percentage", 4, least="0.0001", most="100")
+_PERCENT: Final = percentage()
 _REFERENCE: Final = pattern(KEY_EXPECTED, KEY_PATTERN)
 _CURRENCY: Final = currency()
 _PROPERTY: Final = pattern(

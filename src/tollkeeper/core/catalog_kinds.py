@@ -77,9 +77,9 @@ def one_of(*choices: str) -> Kind:
     return Kind("one of " + ", ".join(f'"{choice}"' for choice in choices), read)
 
 
-def decimal(what: str, places: int, *, least: str = "0", most: str | None = None) -> Kind:
+def decimal(what: str, places: int, *, least: str = "0") -> Kind:
     grammar = re.compile(rf"[0-9]{{1,15}}(?:\.[0-9]{{1,{places}}})?")
-    lowest, highest = Decimal(least), None if most is None else Decimal(most)
+    lowest = Decimal(least)
 
     def read(value: Any) -> Decimal:
         if isinstance(value, Float):
@@ -88,14 +88,27 @@ def decimal(what: str, places: int, *, least: str = "0", most: str | None = None
         if not isinstance(written, str) or not grammar.fullmatch(written):
             raise Unfit
         number = Decimal(format_quantity(Decimal(written)))
-        if number < lowest or (highest is not None and number > highest):
+        if number < lowest:
             raise Unfit
         return number
 
     bound = "" if least == "0" else f" and at least {least}"
-    bound += "" if most is None else f" and at most {most}"
     return Kind(
         f'{what} such as "0.002", in quotes, with at most 15 digits before the point and {places} after it{bound}', read
+    )
+
+
+def percentage() -> Kind:
+    number = decimal("", 4, least="0.0001")
+
+    def read(value: Any) -> Decimal:
+        found: Decimal = number.read(value)
+        if found > 100:
+            raise Unfit
+        return found
+
+    return Kind(
+        'a percentage from 0.0001 to 100 such as "12.5", in quotes, with at most 4 digits after the point', read
     )
 
 
