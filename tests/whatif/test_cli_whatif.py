@@ -59,7 +59,7 @@ def test_the_answer_is_a_table_piped_and_a_chart_on_a_terminal(run: Run, tmp_pat
     result = run("whatif", "access.log", *PRICE, "--zone", "UTC")
     assert result.code == 0
     assert "\x1b" not in result.out + result.err
-    assert "10 calls in 10 lines of 1 log, from 2026-11-05 09:00 +00:00 to 2026-11-05 09:00 +00:00\n" in result.out
+    assert "10 calls in 10 lines of 1 log, 2026-11-05 09:00 to 2026-11-05 09:00 (UTC)\n" in result.out
     assert [line.split() for line in result.out.splitlines() if line.startswith(("Free ", "Pro ", "a ", "b "))] == [
         ["Free", "0.00", "0", "4", "-", "6"],
         ["Pro", "0.60", "2", "10", "-", "-"],

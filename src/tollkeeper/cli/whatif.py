@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "tollkeeper whatif /var/log/nginx/access.log* --price 0.001",
-    "tollkeeper whatif access.log --free 500 --price 0.001 --price 0.002",
+    "tollkeeper whatif access.log --free 500 --price 0.001 --price 0.002 --html report.html",
     "tollkeeper whatif access.log --catalog tollkeeper.toml --by user --path /v1 --json",
     "ssh web cat access.log.gz | tollkeeper whatif - --price 0.01",
 )
@@ -92,6 +92,9 @@ def whatif(
     most: Annotated[
         int, typer.Option(min=1, metavar="N", help="Callers kept apart, in all months together.")
     ] = 200_000,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report as one page, too.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what plans would have earned, from access logs. Nothing is installed, sent or changed.
@@ -122,7 +125,11 @@ def whatif(
         free_paths=tuple(free_path or ()),
         most_cells=most,
     )
+    if html is not None:
+        _may_write(html)
     told = _read(files, question, key_field, offers.currency, top)
+    if html is not None:
+        _write(html, told)
     if json:
         from tollkeeper.cli.whatif_words import as_dict
 
@@ -131,6 +138,31 @@ def whatif(
         from tollkeeper.cli.whatif_tables import show
 
         show(told)
+
+
+def _may_write(file: Path) -> None:
+    """Only a report of ours is replaced, so that a slip of the hand costs no log. Raises Stop."""
+    from tollkeeper.cli.whatif_html import MARK
+
+    try:
+        with file.open("rb") as there:
+            if MARK.encode() not in there.read(400):
+                raise terminal.Stop(f"{file} is there already, and is no report of whatif", "Name another file.", 2)
+    except FileNotFoundError:
+        if not file.absolute().parent.is_dir():
+            raise terminal.Stop(f"{file} cannot be written: there is no folder {file.parent}", exit_code=2) from None
+    except OSError as fault:
+        raise terminal.Stop(f"{file} cannot be written: {fault.strerror}", exit_code=2) from None
+
+
+def _write(file: Path, told: Told) -> None:
+    from tollkeeper.cli.whatif_html import page
+
+    try:
+        file.write_text(page(told), encoding="utf-8")
+    except OSError as fault:
+        raise terminal.Stop(f"{file} cannot be written: {fault.strerror}") from None
+    terminal.note(f"wrote {file}")
 
 
 def _offers(prices: list[str], free: str | None, currency: str) -> Catalog:

@@ -8,8 +8,18 @@ from typing import Any
 
 from tollkeeper.cli import terminal
 from tollkeeper.cli.usage import BAR, bar
-from tollkeeper.cli.whatif_words import Told, amount, callers, concentration, grouping, notes, percent, summary
-from tollkeeper.services.whatif_report import OfCaller
+from tollkeeper.cli.whatif_words import (
+    Told,
+    amount,
+    by_day,
+    callers,
+    concentration,
+    grouping,
+    mixed,
+    notes,
+    refusals,
+    summary,
+)
 
 HEIGHTS = "▁▂▃▄▅▆▇█"
 BAR_WIDTH = 14
@@ -20,7 +30,8 @@ def show(told: Told) -> None:
     draws = terminal.draws(BAR + HEIGHTS)
     for line in summary(told):
         terminal.say(line)
-    terminal.say(grouping(told), "dim")
+    other = "" if told.found.chosen is None else " --by groups otherwise."
+    terminal.say(grouping(told) + other, "dim")
     _plans(told, draws)
     if len(told.report.months) > 1:
         _months(told)
@@ -60,9 +71,14 @@ def _plans(told: Told, draws: bool) -> None:
     for plan in report.plans:
         if plan.earned and (line := concentration(plan.amounts)):
             terminal.say(f"{plan.name}: {line}", "dim")
-    if len(report.plans) > 1:
-        picked = ", ".join(f"{plan.picked:,} on {plan.name}" for plan in report.plans if plan.picked)
-        terminal.say(f"Each on the cheapest plan whose quota does: {amount(report.best)} {report.currency} ({picked})")
+    if mix := mixed(told):
+        terminal.say()
+        earned = terminal.styled(
+            f"{amount(report.best)} {report.currency.upper()}", "bold green" if report.best else ""
+        )
+        terminal.console().print(
+            terminal.styled("Each on the cheapest plan whose quota does: ") + earned + terminal.styled(f" ({mix})")
+        )
 
 
 def _turned_away(calls: int) -> Any:
@@ -81,9 +97,9 @@ def _months(told: Told) -> None:
 
 
 def _days(told: Told) -> None:
-    days = sorted((day, n[0]) for day, n in told.found.days.items())
+    days = by_day(told)
     _heading("Calls a day")
-    line, most, each = columns([calls for _, calls in days], 72)
+    line, most, each = columns([calls for _, calls, _ in days], 72)
     terminal.say(line, "cyan")
     span = f"{days[0][0]} to {days[-1][0]}" + (f", {each} days a column" if each > 1 else "")
     terminal.say(f"{span}; at most {most:,} on a day", "dim")
@@ -130,19 +146,3 @@ def _refused(told: Told) -> None:
     for one in report.refused:
         terminal.add_row(made, one.label, f"{one.calls:,}", refusals(told, one))
     terminal.show_table(made)
-
-
-def refusals(told: Told, one: OfCaller) -> str:
-    """`Free: 12 by limit, 900 (45.0 %) by quota; Pro: 3 by limit`."""
-    parts = []
-    for total, plan in zip(told.report.plans, one.plans, strict=True):
-        words = [
-            f"{n:,} ({percent(Decimal(n), Decimal(one.calls))}) by {what}"
-            for n, what in ((plan.by_limit, "limit"), (plan.by_quota, "quota"))
-            if n
-        ]
-        if plan.over:
-            words.append(f"past the soft quota in {plan.over} of its months")
-        if words:
-            parts.append(f"{total.name}: {', '.join(words)}")
-    return "; ".join(parts)

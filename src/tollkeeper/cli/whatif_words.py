@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,9 @@ class Told:
     files: tuple[str, ...]
     broken: tuple[str, ...]
 
+    def shown_files(self) -> list[str]:
+        return [shown(file) for file in self.files]
+
 
 def callers(told: Told, count: int) -> str:
     """`1 network`, `12,000 keys`."""
@@ -35,24 +38,29 @@ def callers(told: Told, count: int) -> str:
 def moment(told: Told, at: int | None) -> str:
     if at is None:
         return ""
-    text = datetime.fromtimestamp(at // SECOND_US, find_zone(told.found.question.zone)).isoformat(" ", "minutes")
-    return f"{text[:16]} {text[16:]}"
+    return datetime.fromtimestamp(at // SECOND_US, find_zone(told.found.question.zone)).strftime("%Y-%m-%d %H:%M")
 
 
 def summary(told: Told) -> list[str]:
     """What was read, whose calls they are, and which of them count."""
     found = told.found
     what = f"{plural(found.calls, 'call')} in {plural(found.lines, 'line')} of {plural(len(told.files), 'log')}"
-    counts = "every call counts" if found.question.count_on == "attempt" else "successes (2xx) count"
-    share = f"{percent(Decimal(found.countable), Decimal(found.calls))} of the calls"
+    share = f"{found.countable:,}, {percent(found.countable, found.calls)} of the calls"
+    counts = "Every call counts" if found.question.count_on == "attempt" else f"Successes (2xx) count: {share}"
     return [
-        f"{what}, from {moment(told, found.first)} to {moment(told, found.last)}",
-        f"{callers(told, told.report.callers)}, {told.report.billed:,} with calls that count; {counts}: {found.countable:,}, {share}",
+        f"{what}, {moment(told, found.first)} to {moment(told, found.last)} ({found.question.zone})",
+        f"{callers(told, told.report.callers)}, {told.report.billed:,} of them with calls that count. {counts}",
     ]
 
 
-def percent(part: Decimal, whole: Decimal) -> str:
-    return f"{part * 100 / whole:.1f} %" if whole else "0 %"
+def mixed(told: Told) -> str:
+    """How many callers would be on which plan when each takes the cheapest one whose quota does. "" for a single plan."""
+    plans = told.report.plans
+    return ", ".join(f"{plan.picked:,} on {plan.name}" for plan in plans if plan.picked) if len(plans) > 1 else ""
+
+
+def percent(part: Decimal | int, whole: Decimal | int) -> str:
+    return f"{Decimal(part) * 100 / whole:.1f} %" if whole else "0 %"
 
 
 def amount(value: Decimal) -> str:
@@ -70,7 +78,7 @@ def grouping(told: Told) -> str:
     reason = f"{named:,} of the first {plural(of, 'call')} carry {_CARRIES[by]}"
     if by == "network":
         reason = f"fewer than half of the first {plural(of, 'call')} carry a key or a user's name"
-    return f"Grouped {how}: {reason}. --by takes another."
+    return f"Grouped {how}: {reason}."
 
 
 def concentration(amounts: list[Decimal]) -> str:
@@ -79,7 +87,7 @@ def concentration(amounts: list[Decimal]) -> str:
         return ""
     tenth = -(-len(amounts) // 10)
     share = percent(sum(amounts[:tenth], Decimal(0)), sum(amounts, Decimal(0)))
-    return f"{plural(tenth, 'payer')} of {len(amounts):,} would bring {share} of it"
+    return f"{plural(tenth, 'payer')} of {len(amounts):,} would bring {share} of {amount(sum(amounts, Decimal(0)))}"
 
 
 def notes(told: Told) -> list[str]:
@@ -126,6 +134,36 @@ def skipped(told: Told) -> Iterator[str]:
         yield f"{plural(one.count, 'line')} skipped, {reason}: {where}{more}"
 
 
+def refusals(told: Told, one: OfCaller) -> str:
+    """`Free: 12 by limit, 900 (45.0 %) by quota; Pro: 3 by limit`."""
+    parts = []
+    for total, plan in zip(told.report.plans, one.plans, strict=True):
+        words = [
+            f"{n:,} ({percent(n, one.calls)}) by {what}"
+            for n, what in ((plan.by_limit, "limit"), (plan.by_quota, "quota"))
+            if n
+        ]
+        if plan.over:
+            words.append(f"past the soft quota in {plan.over} of its months")
+        if words:
+            parts.append(f"{total.name}: {', '.join(words)}")
+    return "; ".join(parts)
+
+
+def by_day(told: Told) -> list[tuple[str, int, int]]:
+    """(day, calls, calls that count) of every day from the first to the last."""
+    days = told.found.days
+    if not days:
+        return []
+    day, last = date.fromisoformat(min(days)), date.fromisoformat(max(days))
+    found = []
+    while day <= last:
+        calls, countable = days.get(day.isoformat(), (0, 0))
+        found.append((day.isoformat(), calls, countable))
+        day += timedelta(days=1)
+    return found
+
+
 def caller_dict(told: Told, caller: OfCaller) -> dict[str, Any]:
     return {
         "caller": caller.label,
@@ -154,7 +192,7 @@ def as_dict(told: Told) -> dict[str, Any]:
         return None if at is None else datetime.fromtimestamp(at // SECOND_US, zone).isoformat()
 
     return {
-        "files": [shown(file) for file in told.files],
+        "files": told.shown_files(),
         "lines": found.lines,
         "skipped": {
             reason: {"lines": one.count, "examples": [f"{shown(file)}:{number}" for file, number in one.examples]}
@@ -191,7 +229,7 @@ def as_dict(told: Told) -> dict[str, Any]:
         ],
         "cheapest_fit": {
             "earned": format(report.best, "f"),
-            "payers": report.best_payers,
+            "payers": len(report.best_amounts),
             "callers": {plan.key: plan.picked for plan in report.plans},
         },
         "months": [{"month": month.key, "calls": month.calls, "in_part": month.partly} for month in report.months],

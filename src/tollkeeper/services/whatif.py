@@ -175,11 +175,12 @@ class WhatIf:
     def _choose(self) -> None:
         """By key when half of the first calls carry one, else by user, else by network."""
         waiting, self._waiting = self._waiting, []
+        sample = waiting[:SAMPLE]
         for by in BYS:
             name = reader(by, self.question.parameters)
-            named = sum(1 for hit in waiting if name(hit))
-            if by == "network" or (waiting and 2 * named >= len(waiting)):
-                self.chosen = named, len(waiting)
+            named = sum(1 for hit in sample if name(hit))
+            if by == "network" or (sample and 2 * named >= len(sample)):
+                self.chosen = named, len(sample)
                 self._group_by(by)
                 break
         self._add(waiting)

@@ -76,16 +76,16 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Amounts are in `currency`. `best`: each caller on the plan that `fits`. `top`: who would pay most;
-    `refused`: who would be refused most, or goes past a soft quota.
+    """Amounts are in `currency`. `billed`: callers with a call that counts. `left_out`: prices that are not in the amounts, and why.
 
-    `billed`: callers with a call that counts. `left_out`: prices that are not in the amounts, and why.
+    `best`: each caller on the plan that `fits`; `best_amounts`: what each payer pays then, falling.
+    `top`: who would pay most; `refused`: who would be refused most, or goes past a soft quota.
     """
 
     currency: str
     plans: tuple[PlanTotal, ...]
     best: Decimal
-    best_payers: int
+    best_amounts: list[Decimal]
     months: tuple[Month, ...]
     callers: int
     billed: int
@@ -155,7 +155,7 @@ def report(found: WhatIf, currency: str, top: int) -> Report:
         currency,
         tuple(reckoning.totals),
         reckoning.best,
-        reckoning.best_payers,
+        sorted(reckoning.best_amounts, reverse=True),
         tuple(_months(found, reckoning.names)),
         len(found.callers),
         reckoning.billed,
@@ -180,7 +180,8 @@ class _Reckoning:
         self.soft = [
             quota.limit if (quota := plan.quota(meter)) and quota.kind == "soft" else None for plan in question.plans
         ]
-        self.best, self.best_payers, self.billed = self.zero, 0, 0
+        self.best, self.billed = self.zero, 0
+        self.best_amounts: list[Decimal] = []
 
     def add(self, caller: Caller) -> OfCaller:
         cells = [(self.names[start], cell) for start, cell in sorted(caller.cells.items())]
@@ -190,7 +191,8 @@ class _Reckoning:
             self.billed += 1
             self.totals[fits].picked += 1
             self.best += outcomes[fits].amount
-            self.best_payers += outcomes[fits].amount > 0
+            if outcomes[fits].amount > 0:
+                self.best_amounts.append(outcomes[fits].amount)
         calls, countable = sum(cell[CALLS] for _, cell in cells), sum(cell[COUNTABLE] for _, cell in cells)
         return OfCaller(caller.label, calls, countable, outcomes, fits)
 
