@@ -44,6 +44,11 @@ def test_a_user_may_have_spaces_and_a_line_may_end_as_on_windows() -> None:
     )
 
 
+def test_a_host_before_everything_is_left_aside() -> None:
+    for line in (combined(AT), combined(AT, address="2001:db8::1:80", user="ann", common=True)):
+        assert PARSE("www.example.com:443 " + line) == PARSE(line)
+
+
 def test_caddys_json_is_read() -> None:
     assert PARSE(caddy(AT, "Bearer abc", 404)) == Hit(US, 404, "192.0.2.7", "", "/v1/x", "Bearer abc")
 

@@ -218,12 +218,19 @@ def test_what_cannot_be_read_is_named(run: Run, tmp_path: Path) -> None:
         (["a.log", "--catalog", "none.toml"], 2, "none.toml cannot be read: No such file or directory"),
         (["a.log", *PRICE, "--catalog", "x.toml"], 2, "give --price and --free, or a catalog"),
         (["a.log", "--price", "much"], 2, "price: expected an amount of money"),
+        (["a.log", *PRICE, "--free-path", "health"], 2, "--free-path: a path begins with /"),
+        (["x\x1b[2J.log", *PRICE], 2, "x\ufffd[2J.log cannot be read"),
         (["a.log", *PRICE, "--zone", "Mars"], 2, "'Mars' is not an IANA time zone"),
         (["a.log", *PRICE, "--meter", "tokens"], 2, "the catalog has api_calls"),
     ):
         result = run("whatif", *words)
         assert (result.code, said in result.err) == (code, True), result.err
         assert result.out == ""
+
+
+def test_one_network_alone_is_taken_for_a_proxy(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text(f"{combined(START)}\n" * 1000)
+    assert "Nearly all calls come from one network" in run("whatif", "a.log", *PRICE).err
 
 
 def test_columns_share_days_when_there_are_more_than_fit() -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -112,6 +113,35 @@ def test_limits_are_gcra_at_the_times_of_the_log() -> None:
     offers = catalog('[plans.p]\nlimits = [{name = "slow", limit = 2, window_seconds = 10}]\n')
     plan = only(offers, ann(0, 1, 2, 5, 6) + ann(2, user="bob"))
     assert (plan.used, plan.by_limit, plan.hit_limit) == (4, 2, 1)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60)), max_size=40).map(
+        lambda made: sorted(made, key=lambda one: one[1])
+    ),
+    st.sampled_from([1, 2, 4, 5]),
+    st.integers(0, 6),
+)
+def test_limit_and_quota_judge_each_caller_apart(made: list[tuple[str, int]], limit: int, quota: int) -> None:
+    """The same by a bucket that leaks: `limit` calls fit, and one leaks out each 10 / `limit` seconds."""
+    offers = catalog(
+        f'[plans.p]\nlimits = [{{name = "l", limit = {limit}, window_seconds = 10}}]\n'
+        f'quotas = [{{meter = "calls", limit = "{quota}", kind = "hard"}}]\n'
+    )
+    used, by_limit, by_quota = 0, 0, 0
+    for user in "ab":
+        level, before, taken = Fraction(0), 0, 0
+        for at in (at for who, at in made if who == user):
+            level, before = max(Fraction(0), level - Fraction((at - before) * limit, 10)), at
+            if level + 1 > limit:
+                by_limit += 1
+            elif taken == quota:
+                by_quota += 1
+            else:
+                level, taken = level + 1, taken + 1
+        used += taken
+    plan = only(offers, [line for user, at in made for line in ann(at, user=user)])
+    assert (plan.used, plan.by_limit, plan.by_quota) == (used, by_limit, by_quota)
 
 
 def test_calls_that_fail_take_from_a_limit_and_not_from_a_quota() -> None:

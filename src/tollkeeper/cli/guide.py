@@ -25,6 +25,14 @@ class Choice(NamedTuple):
 CHOICES = (
     Choice("Try it: a priced example API, ready to call", ("demo",)),
     Choice("Price an API that I run already", ("wrap",), (("Where it answers, such as http://localhost:8000", ""),)),
+    Choice(
+        "See what a price would have earned, from my access logs",
+        ("whatif",),
+        (
+            ("Log, such as /var/log/nginx/access.log", ""),
+            ("Price of each call (blank: the catalog's plans)", "--price"),
+        ),
+    ),
     Choice("Start a catalog of my own", ("init",)),
     Choice("Create a customer", ("customers", "create"), (("Name of the customer", ""), ("Plan", "--plan"))),
     Choice("Make a key for a customer", ("keys", "create"), (("Id of the customer", "--customer"),)),

@@ -79,7 +79,7 @@ def whatif(
     ] = None,
     free_path: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Path that passes without a key, with all below it.", show_default=False),
+        typer.Option(metavar="PATH", help="Path that would need no key, with all below it.", show_default=False),
     ] = None,
     count_on: Annotated[
         Literal["success", "attempt"] | None,
@@ -104,6 +104,9 @@ def whatif(
     """
     if catalog is not None and (price or free is not None):
         raise typer.BadParameter("give --price and --free, or a catalog", param_hint="--catalog")
+    for option, given in (("--path", path), ("--free-path", free_path)):
+        if not all(one.startswith("/") for one in given or ()):
+            raise typer.BadParameter("a path begins with /", param_hint=option)
     offers = _offers(price or [], free, currency.lower()) if price or free is not None else _catalog(catalog)
     from tollkeeper.services.whatif import Question, today_latest
 
@@ -216,9 +219,8 @@ def _read(files: list[str], question: Question, key_field: str, currency: str, t
     import msgspec
 
     from tollkeeper.cli.whatif_input import batches, open_sources
-    from tollkeeper.cli.whatif_words import Told
+    from tollkeeper.cli.whatif_words import Told, file_name
     from tollkeeper.core.accesslog import parser
-    from tollkeeper.core.accesslog_callers import shown
     from tollkeeper.core.accesslog_json import object_reader
     from tollkeeper.services.whatif import WhatIf
     from tollkeeper.services.whatif_report import report
@@ -236,10 +238,10 @@ def _read(files: list[str], question: Question, key_field: str, currency: str, t
                     found.feed(source.name, number, lines)
                     progress(before + source.done(), total)
             except EOFError:
-                broken.append(f"{shown(source.name)} ends too early: what it has was read.")
+                broken.append(f"{file_name(source.name)} ends too early: what it has was read.")
             except (OSError, zlib.error) as fault:
                 reason = getattr(fault, "strerror", None) or "its packed data are damaged"
-                broken.append(f"{shown(source.name)} could not be read to its end: {reason}.")
+                broken.append(f"{file_name(source.name)} could not be read to its end: {reason}.")
             before += source.size or 0
     found.finish()
     if not found.calls:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tollkeeper.cli import terminal
+from tollkeeper.cli.whatif_words import file_name
 from tollkeeper.core.accesslog import Parse
 
 CHUNK: Final = 1 << 20
@@ -57,15 +58,18 @@ def open_sources(files: Sequence[str], parse: Parse) -> Iterator[list[Source]]:
                 continue
             try:
                 if Path(name).is_dir():
-                    raise terminal.Stop(f"{name} is a folder", f"Name its logs: {name.rstrip('/')}/access.log*", 2)
+                    raise terminal.Stop(
+                        f"{file_name(name)} is a folder", f"Name its logs: {file_name(name.rstrip('/'))}/access.log*", 2
+                    )
                 raw = opened.enter_context(open(name, "rb"))
                 status = os.fstat(raw.fileno())
             except OSError as fault:
-                raise terminal.Stop(f"{name} cannot be read: {fault.strerror}", exit_code=2) from None
+                raise terminal.Stop(f"{file_name(name)} cannot be read: {fault.strerror}", exit_code=2) from None
             here = (status.st_dev, status.st_ino)
             if here in seen:
                 raise terminal.Stop(
-                    f"{name} is the same file as {seen[here]}; its calls would count twice", exit_code=2
+                    f"{file_name(name)} is the same file as {file_name(seen[here])}; its calls would count twice",
+                    exit_code=2,
                 )
             seen[here] = name
             sources.append(_source(name, raw, status.st_size if raw.seekable() else None))
@@ -80,7 +84,7 @@ def _source(name: str, raw: io.BufferedReader, size: int | None) -> Source:
     for magic, packer in _OTHER:
         if start.startswith(magic):
             raise terminal.Stop(
-                f"{name} is packed with {packer}", f"Unpack it into a pipe, and read - instead of {name}.", 2
+                f"{file_name(name)} is packed with {packer}", "Unpack it into a pipe, and read - instead of it.", 2
             )
     return Source(name, raw, gzip.GzipFile(fileobj=raw) if start.startswith(_GZIP) else raw, size)
 

@@ -86,9 +86,11 @@ def _turned_away(calls: int) -> Any:
 
 
 def _months(told: Told) -> None:
+    from rich.markup import escape
+
     report = told.report
     _heading("By month")
-    names = [plan.name for plan in report.plans]
+    names = [escape(plan.name) for plan in report.plans]
     made = terminal.table("MONTH", "CALLS", *names, right=("CALLS", *names))
     for month in report.months:
         earned = [amount(plan.months.get(month.key, plan.earned * 0)) for plan in report.plans]
@@ -114,6 +116,8 @@ def columns(values: Sequence[int], width: int) -> tuple[str, int, int]:
 
 
 def _top(told: Told) -> None:
+    from rich.markup import escape
+
     payers = [one for one in told.report.top if any(plan.amount for plan in one.plans)]
     if not payers:
         terminal.say()
@@ -121,7 +125,7 @@ def _top(told: Told) -> None:
         return
     _heading(f"Who would pay most ({len(payers):,} of {callers(told, told.report.billed)})")
     paid = [(i, plan.name) for i, plan in enumerate(told.report.plans) if plan.earned]
-    names = [name for _, name in paid]
+    names = [escape(name) for _, name in paid]
     counts = ["SUCCESSES"] if told.found.question.count_on == "success" else []
     made = terminal.table("CALLER", "CALLS", *counts, *names, "CHEAPEST FIT", right=("CALLS", *counts, *names))
     for one in payers:

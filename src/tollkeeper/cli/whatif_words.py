@@ -14,6 +14,7 @@ from tollkeeper.core.periods import SECOND_US, find_zone
 from tollkeeper.services.whatif import EXAMPLES, LATE_US, WhatIf
 from tollkeeper.services.whatif_report import OfCaller, Report
 
+BEHIND_A_PROXY = 1000  # calls after which one network is no likely caller
 _CARRIES: Mapping[By, str] = {"key": "a key", "user": "a user's name", "network": "an address"}
 
 
@@ -27,7 +28,12 @@ class Told:
     broken: tuple[str, ...]
 
     def shown_files(self) -> list[str]:
-        return [shown(file) for file in self.files]
+        return [file_name(file) for file in self.files]
+
+
+def file_name(name: str) -> str:
+    """A file's name as it may be shown, whatever it holds."""
+    return shown(name, 200)
 
 
 def callers(told: Told, count: int) -> str:
@@ -103,6 +109,8 @@ def _notes(told: Told) -> Iterator[str]:
         yield f"In the log only in part, so more would be used: {', '.join(partly)}. Nothing is extrapolated."
     if found.whole_seconds and any(plan.by_limit for plan in report.plans):
         yield "The log has whole seconds: calls of one second are judged as if they came at once, so limits refuse more than in life."
+    if found.by == "network" and report.callers <= 2 and found.calls >= BEHIND_A_PROXY:
+        yield "Nearly all calls come from one network: behind a proxy the log has the proxy's address, and --by key or user tells more."
     yield from told.broken
     if found.nobody:
         what = {"key": "a key", "user": "a user's name", "network": "an address"}[found.by or "network"]
@@ -129,7 +137,7 @@ def _notes(told: Told) -> Iterator[str]:
 def skipped(told: Told) -> Iterator[str]:
     """Lines that are no calls: how many, why, and where the first are; never what they hold."""
     for reason, one in sorted(told.found.skipped.items(), key=lambda item: -item[1].count):
-        where = ", ".join(f"{shown(file)}:{number}" for file, number in one.examples)
+        where = ", ".join(f"{file_name(file)}:{number}" for file, number in one.examples)
         more = ", …" if one.count > EXAMPLES else ""
         yield f"{plural(one.count, 'line')} skipped, {reason}: {where}{more}"
 
@@ -195,7 +203,7 @@ def as_dict(told: Told) -> dict[str, Any]:
         "files": told.shown_files(),
         "lines": found.lines,
         "skipped": {
-            reason: {"lines": one.count, "examples": [f"{shown(file)}:{number}" for file, number in one.examples]}
+            reason: {"lines": one.count, "examples": [f"{file_name(file)}:{number}" for file, number in one.examples]}
             for reason, one in found.skipped.items()
         },
         "from": instant(found.first),

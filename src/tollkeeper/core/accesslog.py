@@ -1,4 +1,4 @@
-"""Lines of access logs, each as a Hit: common, combined, AWS ALB, and JSON as nginx and Caddy write it. Formats may be mixed.
+"""Lines of access logs, each as a Hit: common, combined, AWS ALB, and JSON as nginx and Caddy write it; also mixed.
 
 Formats: https://httpd.apache.org/docs/2.4/logs.html, https://nginx.org/en/docs/http/ngx_http_log_module.html,
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html,
@@ -16,12 +16,15 @@ from tollkeeper.core.accesslog_times import iso_time, log_time
 
 _QUOTED: Final = r'"((?:[^"\\]++|\\.)*+)"'
 _COMBINED: Final = re.compile(
-    r"(\S++) \S++ ([^\[]*+)\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] " + _QUOTED + r" (\d{3})(?= |\r?$)",
+    r"(\S++) (\S++) ([^\[]*+)\[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\] "
+    + _QUOTED
+    + r" (\d{3})(?= |\r?$)",
     re.ASCII,
 )
 _ALB: Final = re.compile(
     r"(?:https?|h2|grpcs|wss?) (\S{10,40}) \S++ (\S++) \S++ \S++ \S++ \S++ (\d{3}) \S++ \S++ \S++ " + _QUOTED, re.ASCII
 )
+_HOST: Final = re.compile(r".+:[0-9]{1,5}")
 _ABSOLUTE: Final = re.compile(r"[a-z]{1,5}://[^/?#]*")
 NOBODY: Final = ("", "-")
 
@@ -52,7 +55,9 @@ def parser(decode: Callable[[str], Any], read_object: Callable[[Any], Hit | str]
     def parse(line: str) -> Hit | str:
         match = _COMBINED.match(line)
         if match is not None:
-            address, user, time, request, status = match.groups()
+            address, ident, user, time, request, status = match.groups()
+            if ident != "-" and _HOST.fullmatch(address):  # Apache's vhost_combined: the host stands before everything
+                address, user = ident, user.partition(" ")[2]
             at = log_time(time)
             return "a time that is none" if at is None else Hit(at, int(status), address, user.rstrip(" "), request)
         if line.lstrip()[:1] == "{":

@@ -88,7 +88,7 @@ def label(by: By, name: str, salt: bytes) -> str:
     return shown(f"{beginning}…{name[-4:]}")
 
 
-def shown(text: str) -> str:
-    """At most SHOWN characters; what does not print (escapes, bidirectional marks) is replaced."""
-    cut = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+def shown(text: str, most: int = SHOWN) -> str:
+    """At most `most` characters; what does not print (escapes, bidirectional marks) is replaced."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
     return cut if cut.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in cut)

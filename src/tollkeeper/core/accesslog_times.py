@@ -1,4 +1,4 @@
-"""Times of access logs to microseconds since 1970. None: no time. What repeats within a second is looked up."""
+"""Times of access logs to microseconds since 1970. None: no time. What repeats is looked up."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ _NUMBER: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,9})?")
 _LOCAL: Final = re.compile(r"[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}")
 
 
-@lru_cache(maxsize=4096)
 def log_time(text: str) -> int | None:
     """`21/Nov/2026:06:00:32 +0100`, a text of that shape. A leap second is the second after it."""
-    month = _MONTHS.get(text[3:6])
+    midnight = _midnight(text[:11], text[21:26])
     hour, minute, second = int(text[12:14]), int(text[15:17]), int(text[18:20])
-    east, far = int(text[22:24]), int(text[24:26])
-    if month is None or hour > 23 or minute > 59 or second > 60 or east > 23 or far > 59:
+    if midnight is None or hour > 23 or minute > 59 or second > 60:
+        return None
+    return (midnight + hour * 3600 + minute * 60 + second) * SECOND_US
+
+
+@lru_cache(maxsize=1024)
+def _midnight(day: str, offset: str) -> int | None:
+    """Seconds from 1970 to the beginning of `21/Nov/2026` at `+0100`."""
+    month, east, far = _MONTHS.get(day[3:6]), int(offset[1:3]), int(offset[3:5])
+    if month is None or east > 23 or far > 59:
         return None
     try:
-        day = date(int(text[7:11]), month, int(text[:2])).toordinal() - _EPOCH_DAY
+        days = date(int(day[7:11]), month, int(day[:2])).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    offset = (east * 3600 + far * 60) * (-1 if text[21] == "-" else 1)
-    return (day * 86_400 + hour * 3600 + minute * 60 + second - offset) * SECOND_US
+    return days * 86_400 - (east * 3600 + far * 60) * (-1 if offset[0] == "-" else 1)
 
 
 @lru_cache(maxsize=4096)

@@ -1,8 +1,8 @@
 """What plans would have made of the calls in access logs: every call judged by every plan, as the gate would have, caller by caller.
 
 Limits and hard quotas are judged by `core.gate.decide` at the log's own times; usage is kept by caller and month, exactly.
-`services.whatif_report` turns it into money. Memory is bounded: `most_cells` caller-months are kept apart, each about half a kilobyte;
-what comes beyond them is counted as a whole (`others`), and is in no amount.
+`services.whatif_report` turns it into money. Memory is bounded: `most_cells` caller-months are kept apart, some 2 kB each with three
+plans; what comes beyond them is counted as a whole (`others`), and is in no amount.
 """
 
 from __future__ import annotations
