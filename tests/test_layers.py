@@ -42,6 +42,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "flask": ({"core", "services", "web", "wsgi"}, {"flask"}),
     "django": ({"core", "services", "web", "wsgi"}, {"django", "asgiref"}),
     "client": (set(), set()),
+    "connected": ({"core", "services", "client"}, set()),
     "demo_api": (set(), set()),
     "dotenv": ({"core"}, set()),
 }

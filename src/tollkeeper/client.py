@@ -5,17 +5,17 @@
         if decision["code"] != "VALID":
             return decision["status"], decision["problem"]
 
-One connection is kept alive for each thread. Quantities are int, Decimal or decimal strings, never floats; they come back as
-strings.
+Any number of threads may share one client: connections are kept alive and handed from one to the next. Quantities are int, Decimal
+or decimal strings, never floats; they come back as strings.
 """
 
 from __future__ import annotations
 
 import http.client
 import json as jsonlib
+import os
 import select
 import ssl
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +25,9 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+KEEP_ALIVE = 4.0
+"""Seconds that an idle connection is kept: below the 5 s after which uvicorn closes it, so that it is not used while it closes."""
+MAX_IDLE = 64
 _AMBIGUOUS = " Whether the request was carried out is not known."
 
 
@@ -91,7 +94,8 @@ class Tollkeeper:
         self._token = token
         self._timeout = timeout
         self._watch = watch
-        self._local = threading.local()
+        self._idle: list[tuple[float, http.client.HTTPConnection]] = []  # append and pop are atomic
+        self._pid = os.getpid()
 
     def check(
         self,
@@ -196,10 +200,9 @@ class Tollkeeper:
         return _read(response, content)
 
     def close(self) -> None:
-        """Close this thread's connection. It is opened again when needed."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
+        """Close the connections that are idle. They are opened again when needed."""
+        while self._idle:
+            self._idle.pop()[1].close()
 
     def __enter__(self) -> Tollkeeper:
         return self
@@ -221,23 +224,36 @@ class Tollkeeper:
                 sent = True
                 connection.request(method, path, body, headers)
                 response = connection.getresponse()
-                return response, response.read()
+                content = response.read()
             except (OSError, http.client.HTTPException) as fault:
                 connection.close()
                 if kept and repeatable and not isinstance(fault, TimeoutError):
                     kept = False
                     continue
                 raise Unreachable(self._explain(fault, sent and not repeatable)) from fault
+            except BaseException:
+                connection.close()  # interrupted: the answer may still come, and is nobody's
+                raise
+            if connection.sock is not None and len(self._idle) < MAX_IDLE:
+                self._idle.append((time.monotonic(), connection))
+            else:
+                connection.close()
+            return response, content
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
-        """This thread's connection, and whether it is open already. One that the server has closed is opened afresh."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
-            connection = self._local.connection = kind(self._host, self._port, timeout=self._timeout)
-        if connection.sock is not None and _readable(connection.sock):
+        """A connection for this request alone, and whether it is open already."""
+        if self._pid != os.getpid():  # forked: what is open is the parent's conversation
+            self._pid = os.getpid()
+            self.close()
+        while True:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:
+                kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
+                return kind(self._host, self._port, timeout=self._timeout), False
+            if time.monotonic() - since < KEEP_ALIVE and not _readable(connection.sock):
+                return connection, True
             connection.close()
-        return connection, connection.sock is not None
 
     def _explain(self, fault: Exception, ambiguous: bool) -> str:
         match fault:

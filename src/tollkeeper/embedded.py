@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.customers import ENVIRONMENTS, Environment
 from tollkeeper.core.errors import AlreadyOpen, InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent
@@ -22,6 +21,10 @@ from tollkeeper.services import gate as services_gate
 from tollkeeper.services.ingest import MAX_ID, Result
 from tollkeeper.services.reservations import Committed, Released
 from tollkeeper.services.usage import UsageAnswer
+
+if TYPE_CHECKING:
+    from tollkeeper.bootstrap import Tollkeeper
+    from tollkeeper.connected import ConnectedGate
 
 _ATTRIBUTES = ("id", "type", "source", "subject", "customer", "time", "data")
 
@@ -44,6 +47,8 @@ class Gate:
 
         Raises AlreadyOpen when another process (a server, another worker) owns them: then use `connect`.
         """
+        from tollkeeper.bootstrap import Tollkeeper  # what only the owner of the files needs
+
         try:
             toll = Tollkeeper(str(url))
         except AlreadyOpen as taken:
@@ -55,6 +60,27 @@ class Gate:
             toll.close()
             raise
         return cls(toll)
+
+    @classmethod
+    def connect(
+        cls,
+        url: str = "http://127.0.0.1:3000",
+        token: str | None = None,
+        *,
+        test_token: str | None = None,
+        timeout: float = 2.0,
+        away: Literal["closed", "open"] = "closed",
+    ) -> ConnectedGate:
+        """The gate of a running server, for any number of processes. `token`: a server key with the scope `check`, or the admin token.
+
+        A server key speaks for its own environment; with `test_token`, one of test, keys of test are judged, too.
+
+        `timeout`: seconds to connect, and between bytes. `away`: what becomes of calls while the server does not answer: closed refuses
+        them (Unreachable, 503 in applications), open lets every well-formed key through, unjudged and uncounted. Raises InvalidRequest.
+        """
+        from tollkeeper.connected import ConnectedGate
+
+        return ConnectedGate(url, token, test_token=test_token, timeout=timeout, away=away)
 
     def check(
         self,

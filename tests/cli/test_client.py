@@ -93,7 +93,7 @@ def test_a_connection_that_the_server_closed_is_opened_again_and_the_request_is_
 
 def wait_until_closed(toll: Tollkeeper) -> None:
     """Blocks until the server's end of the kept connection is closed, without a timer."""
-    kept: socket.socket = toll._local.connection.sock
+    kept: socket.socket = toll._idle[-1][1].sock
     assert kept.recv(1, socket.MSG_PEEK) == b""
 
 
@@ -219,6 +219,36 @@ def test_a_watcher_sees_what_was_sent_and_answered(server: FakeServer) -> None:
     (one,) = seen
     assert (one.method, one.url, one.status) == ("POST", f"{server.url}/v1/x?b=c", 201)
     assert (one.request_body, one.body) == (b'{"a": 1}', b'{"got": {"a": 1}}')
+
+
+def test_a_connection_is_handed_from_thread_to_thread(server: FakeServer) -> None:
+    server.on("GET", "/a", {})
+    with Tollkeeper(server.url) as toll:
+        for _ in range(3):
+            thread = threading.Thread(target=toll.request, args=("GET", "/a"))
+            thread.start()
+            thread.join()
+    assert len({a.client for a in server.asked}) == 1
+
+
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on("POST", "/a", {})
+    with Tollkeeper(server.url) as toll:
+        toll.request("POST", "/a", {})
+        monkeypatch.setattr("tollkeeper.client.KEEP_ALIVE", 0.0)
+        toll.request("POST", "/a", {})
+    assert len({a.client for a in server.asked}) == 2
+
+
+def test_a_fork_leaves_the_connections_to_the_parent(server: FakeServer) -> None:
+    server.on("GET", "/a", {})
+    with Tollkeeper(server.url) as toll:
+        toll.request("GET", "/a")
+        toll._pid = -1  # as a child of that process sees it
+        toll.request("GET", "/a")
+    assert len({a.client for a in server.asked}) == 2
 
 
 def test_threads_do_not_share_a_connection(server: FakeServer) -> None:

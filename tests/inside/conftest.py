@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,13 @@ from django.conf import settings
 
 import tollkeeper
 from tollkeeper.core.errors import StorageUnavailable
+from tollkeeper.server import Server
+from tollkeeper.settings import Settings
+from tollkeeper.web.listen import Listener, _config, _Server, bind
 
 settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=["tollkeeper.django.TollkeeperMiddleware"], SECRET_KEY="test")
 
+ADMIN_TOKEN = "admin-token-of-the-tests"
 CATALOG = """
 currency = "usd"
 
@@ -68,14 +73,45 @@ class Stage:
         return self.gate.usage(meter, customer=customer, **query).total
 
     @contextmanager
+    def served(self) -> Iterator[str]:
+        """The address of a server in front of these files, on a loop of its own."""
+        settings = Settings.load({"TOLLKEEPER_ADMIN_TOKEN": ADMIN_TOKEN}, self.folder)
+        app = Server(self.gate.toll, settings).app
+        listener = Listener(app, bind("127.0.0.1", 0, "--port"))
+        ready = threading.Event()
+
+        class Quiet(_Server):
+            async def startup(self, sockets: Any = None) -> None:
+                await super().startup(sockets)
+                ready.set()
+
+        async def serve() -> None:
+            nonlocal server
+            server = Quiet(_config(listener, 5))
+            await server.serve(sockets=[listener.socket])
+
+        server: Any = None
+        thread = threading.Thread(target=asyncio.run, args=(serve(),))
+        thread.start()
+        ready.wait()
+        try:
+            yield listener.url
+        finally:
+            server.should_exit = True
+            thread.join()
+            listener.socket.close()
+
+    @contextmanager
     def full_disk(self) -> Iterator[None]:
         """Every commit fails while the block runs."""
         gate = self.gate.toll.gate
-        log, gate._log = gate._log, FullDisk()
+        reservations = self.gate.toll.reservations
+        log = gate._log
+        gate._log = reservations._log = FullDisk()
         try:
             yield
         finally:
-            gate._log = log
+            gate._log = reservations._log = log
 
     @contextmanager
     def stalled(self) -> Iterator[None]:

@@ -111,3 +111,9 @@ class Unreachable(TollkeeperError):
     """The Tollkeeper server does not answer."""
 
     code = "unreachable"
+
+
+class GateUnreachable(Unreachable):
+    """The gate in front of this API does not answer, so this call was not judged; try again."""
+
+    code = "gate_unreachable"

@@ -329,6 +329,9 @@ class Decision:
         }
         if self.code in IANA_TYPE:
             problem["help"] = f"{docs}/docs/errors/{self.code}"
+        wait = self.retry_after()
+        if wait is not None:
+            problem["retry_after"] = wait
         return problem
 
     def as_dict(self, docs: str = "") -> dict[str, Any]:
@@ -388,12 +391,11 @@ class Decision:
         states = self.rate_limits
         quota = self.quota
         out: list[tuple[str, str]] = []
-        policies = [f'"{s.name}";q={s.limit};w={s.window_seconds}' for s in states]
+        policies = [f'"{s.name}";q={s.limit}' + (f";w={s.window_seconds}" if s.window_seconds else "") for s in states]
         current = [f'"{s.name}";r={s.remaining};t={s.reset_seconds}' for s in states]
-        if quota is not None and self.terms.allowance is not None:
-            left = max(0, self.terms.allowance.limit - self.used) // NANOS
-            policies.append(f'"quota-{quota.meter}";q={self.terms.allowance.limit // NANOS}')
-            current.append(f'"quota-{quota.meter}";r={left}')
+        if quota is not None:
+            policies.append(f'"quota-{quota.meter}";q={quota.limit.partition(".")[0]}')
+            current.append(f'"quota-{quota.meter}";r={quota.remaining.partition(".")[0]}')
         if policies:
             out.append(("ratelimit-policy", ", ".join(policies)))
             out.append(("ratelimit", ", ".join(current)))

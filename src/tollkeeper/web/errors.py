@@ -46,6 +46,7 @@ ERRORS: Final[Mapping[str, Row]] = {
     "storage_unavailable": Row(503, "The database did not take the write"),
     "already_open": Row(503, "Another process owns the database"),
     "not_ready": Row(503, "Not ready"),
+    "gate_unreachable": Row(503, "The gate does not answer"),
     "upstream_timeout": Row(504, "The API behind the gate did not answer in time"),
     **{code: Row(STATUS[code], TITLE[code]) for code in STATUS if code != "VALID"},
 }
@@ -72,7 +73,7 @@ EVENT_CODES: Final[Mapping[str, str]] = {
 API_CODES: Final = tuple(code for code in ERRORS if code not in STATUS)
 """Codes of failures. The others are the gate's decisions, which `/v1/check` tells in a 200."""
 
-RETRY_AFTER: Final[Mapping[str, int]] = {"storage_unavailable": 1, "not_ready": 1}
+RETRY_AFTER: Final[Mapping[str, int]] = {"storage_unavailable": 1, "not_ready": 1, "gate_unreachable": 1}
 """Seconds, for failures that pass by themselves."""
 
 
@@ -87,6 +88,7 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
         "detail": {"type": "string", "description": "What is wrong, where, and what to do."},
         "code": {"type": "string", "enum": list(ERRORS)},
         "request_id": {"type": "string", "description": "The same as the header `X-Request-Id`."},
+        "retry_after": {"type": "integer", "description": "Seconds; of a refusal that passes by itself."},
         "errors": {
             "type": "array",
             "description": "Each fault of a malformed request.",

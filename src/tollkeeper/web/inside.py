@@ -17,7 +17,15 @@ from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import quote
 
 from tollkeeper.core.context import SCOPE_REQUEST_ID
-from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.errors import (
+    Forbidden,
+    GateUnreachable,
+    InvalidRequest,
+    NotFound,
+    TollkeeperError,
+    Unauthorized,
+    Unreachable,
+)
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.ids import new_id
 from tollkeeper.services.clock import Clock
@@ -169,8 +177,8 @@ class Call:
             key = self._key()
             with _set_up():
                 decision = gate.judge(key, _meter(rule), rule.cost, scope=needs, ip=self.ip)
-            if self._judged(decision, rule):
-                gate.count(decision)
+                if self._judged(decision, rule):
+                    gate.count(decision)
         except TollkeeperError as error:
             return self._failure(error)
         return None if decision.allowed else self._refusal(decision)
@@ -181,8 +189,8 @@ class Call:
             key = self._key()
             with _set_up():
                 decision = await gate.judge_async(key, _meter(rule), rule.cost, scope=needs, ip=self.ip)
-            if self._judged(decision, rule):
-                await gate.count_async(decision)
+                if self._judged(decision, rule):
+                    await gate.count_async(decision)
         except TollkeeperError as error:
             return self._failure(error)
         return None if decision.allowed else self._refusal(decision)
@@ -199,10 +207,11 @@ class Call:
         if self.decision is None:
             return None
         try:
-            if success:
-                self.toll.gate.count(self.decision)
-            else:
-                self.toll.gate.refund(self.decision, limits=False)
+            with _set_up():
+                if success:
+                    self.toll.gate.count(self.decision)
+                else:
+                    self.toll.gate.refund(self.decision, limits=False)
         except TollkeeperError as error:
             return self._failure(error)
         return None
@@ -211,10 +220,11 @@ class Call:
         if self.decision is None:
             return None
         try:
-            if success:
-                await self.toll.gate.count_async(self.decision)
-            else:
-                await self.toll.gate.refund_async(self.decision, limits=False)
+            with _set_up():
+                if success:
+                    await self.toll.gate.count_async(self.decision)
+                else:
+                    await self.toll.gate.refund_async(self.decision, limits=False)
         except TollkeeperError as error:
             return self._failure(error)
         return None
@@ -272,12 +282,15 @@ def _meter(rule: Rule) -> str | None:
 
 @contextmanager
 def _set_up() -> Iterator[None]:
-    """When the gate does not know the meter, or the cost is none, the client is told little and the log all."""
+    """When the gate does not know the meter or our token, or is away, the client is told little and the log all."""
     try:
         yield
-    except (NotFound, InvalidRequest) as error:
+    except (NotFound, InvalidRequest, Unauthorized, Forbidden) as error:
         log.error("the gate cannot judge a call: %s", error.detail)
         raise TollkeeperError("The gate in front of this API is not set up for this path.") from error
+    except Unreachable as error:
+        log.error("the gate does not answer: %s", error.detail)
+        raise GateUnreachable from error
 
 
 def _address(peer: str | None) -> str | None:

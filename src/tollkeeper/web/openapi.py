@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, cost, customers, keys, rate, reservations, usage
+from tollkeeper.web.api import catalog, cost, customers, keys, meters, rate, reservations, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -17,6 +17,7 @@ from tollkeeper.web.routes import StrictRoute
 
 ROUTERS: Final[Sequence[APIRouter]] = (
     reservations.router,
+    meters.router,
     usage.router,
     rate.router,
     cost.router,
