@@ -21,6 +21,7 @@ from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.retention import Retention
+from tollkeeper.services.shadow import Shadow
 from tollkeeper.services.usage import Usage
 from tollkeeper.storage.sql.engine import open_database
 from tollkeeper.storage.sql.files import database_files, require_restored
@@ -63,9 +64,11 @@ class Tollkeeper:
         self.customers = CustomerService(self.database, now_us, random_bits, self._changed)
         self.keys = KeyService(self.database, now_us, random_bits, self._changed)
         self.meters = MeterTable(self.usage_file.meters)
-        self._use_meters()
         writer, reader = self.usage_file.writer, self.usage_file.reader
         self.gate = Gate(self.database.grants, writer, reader, self.meters, clock)
+        self.shadow = Shadow(self.database, clock)
+        self.gate.on_shadow = self.shadow.note
+        self._use_catalog()
         self.ingest = Ingest(
             self.gate,
             writer,
@@ -100,6 +103,7 @@ class Tollkeeper:
     def close(self) -> None:
         """Commit what is queued, record when keys were used, give the files back."""
         self.touch_keys()
+        self.shadow.flush()
         self.usage_file.close()
         self.database.close()
         self._lock.close()
@@ -132,15 +136,16 @@ class Tollkeeper:
 
     def _changed(self, customer: str | None) -> None:
         if customer is None:
-            self._use_meters()
+            self._use_catalog()
         self.gate.drop(customer)
         for listener in self._listeners:
             listener(customer)
 
-    def _use_meters(self) -> None:
+    def _use_catalog(self) -> None:
         current = self.catalog.current()
         if current is not None:
             self.meters.use(list(current.catalog.meters.values()))
+            self.gate.shadow_plans = frozenset(current.catalog.shadow)
 
     def _customer_of_key(self, key_id: str) -> str | None:
         """A key never changes hands, so this is read once."""

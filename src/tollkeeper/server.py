@@ -32,6 +32,7 @@ from tollkeeper.web.listen import Listener, bind
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
 LAPSE_SECONDS = 5.0
+SHADOW_SECONDS = 10.0
 RETENTION_SECONDS = 3600.0
 RETENTION_PAUSE = 0.02
 """Between two pieces, so that requests are answered in between."""
@@ -57,6 +58,7 @@ class Server:
         toll.listen(self.authenticator.drop)
         steps = [
             Step("touch_keys", self._touch_keys, TOUCH_SECONDS),
+            Step("shadow", toll.shadow.flush, SHADOW_SECONDS),
             Step("lapse", toll.reservations.lapse, LAPSE_SECONDS),
             Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
         ]
@@ -84,6 +86,7 @@ class Server:
             toll.usage,
             toll.rating,
             toll.reservations,
+            toll.shadow,
             self.authenticator,
             toll.require_storage,
             self.draining,

@@ -18,6 +18,7 @@ from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Produ
 FULL = """\
 name = "Weather"
 currency = "usd"
+shadow = ["pro"]
 
 [products.api]
 name = "Weather API"

@@ -43,6 +43,11 @@ FILLED = {
         "INSERT INTO limit_overrides VALUES ('live', 'acme', 'limit', 'burst', '{}')",
     ],
 }
+FILLED["0002"] = [
+    *FILLED["0001"],
+    "INSERT INTO shadow_refusals VALUES (20000, 'live', 'acme', 'key_1', 'calls', 'RATE_LIMITED', 3, 1760000000000000,"
+    " 1760000000000009)",
+]
 
 
 def rows(path: Path) -> dict[str, list[dict[str, Any]]]:

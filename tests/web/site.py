@@ -44,6 +44,7 @@ class Site:
             toll.usage,
             toll.rating,
             toll.reservations,
+            toll.shadow,
             self.authenticator,
             self._storage_state,
             lambda: self.draining,

@@ -39,7 +39,7 @@ def test_a_decision_answers_what_the_document_says(tmp_path: Any) -> None:
     with_quota = Spine(tmp_path)
     toll = with_quota.app
     decision = toll.gate.check(with_quota.key(with_quota.customer()), "api_calls").as_dict()
-    assert [*decision, "pending"] == list(Decided.model_fields) == list(properties("Decided"))
+    assert [*decision, "shadow", "pending"] == list(Decided.model_fields) == list(properties("Decided"))
     assert list(decision["rate_limits"][0]) == list(properties("LimitState"))
     assert list(decision["quota"]) == list(properties("QuotaNow"))
     assert properties("Decided")["code"]["enum"] == list(STATUS)

@@ -28,6 +28,7 @@ from tollkeeper.cli import (
     restore,
     serve,
     settle,
+    shadow,
     status,
     terminal,
     usage,
@@ -93,6 +94,7 @@ app.command("backup", rich_help_panel=OPERATE, epilog=backup.EXAMPLES)(backup.ba
 app.command("restore", rich_help_panel=OPERATE, epilog=restore.EXAMPLES)(restore.restore)
 app.command("verify", rich_help_panel=OPERATE, epilog=verify.EXAMPLES)(verify.verify)
 app.command("usage", rich_help_panel=LOOK, epilog=usage.EXAMPLES)(usage.usage)
+app.command("shadow", rich_help_panel=LOOK, epilog=shadow.EXAMPLES)(shadow.shadow)
 app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.status)
 
 

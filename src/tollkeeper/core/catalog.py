@@ -74,6 +74,7 @@ def _build(top: Values) -> Catalog:
         features={key: Feature(key, **_fields(item)) for key, item in top["features"].items()},
         plans={key: _build_plan(key, item) for key, item in top["plans"].items()},
         name=top["name"],
+        shadow=top["shadow"],
     )
 
 

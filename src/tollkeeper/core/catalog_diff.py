@@ -74,8 +74,9 @@ def diff_catalogs(
     usage of a removed meter is kept under its key, and a subscriber keeps the features of the plan version bought.
     """
     if old is None:
-        old = Catalog(new.currency, {}, {}, {}, {}, name=new.name)
-        changes = [Change("added", "currency", "", new.currency), *_catalog_changes(old, new)]
+        old = Catalog(new.currency, {}, {}, {}, {}, name=new.name, shadow=new.shadow)
+        shadowed = [Change("added", "shadow", "", _shown(new.shadow))] if new.shadow else []
+        changes = [Change("added", "currency", "", new.currency), *shadowed, *_catalog_changes(old, new)]
     else:
         changes = list(_catalog_changes(old, new))
     ever = replace(old, meters={**meters_ever, **old.meters}, features={**features_ever, **old.features})
@@ -116,6 +117,8 @@ def _catalog_changes(old: Catalog, new: Catalog) -> Iterator[Change]:
             yield Change("changed", name, getattr(old, name), getattr(new, name))
     for section in ("products", "meters", "features", "plans"):
         yield from _maps(section, getattr(old, section), getattr(new, section))
+    if old.shadow != new.shadow:
+        yield Change("changed", "shadow", _shown(old.shadow), _shown(new.shadow))
     stayed = [key for key in old.plans if key in new.plans]
     order = [key for key in new.plans if key in old.plans]
     if stayed != order:

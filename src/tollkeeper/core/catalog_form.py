@@ -53,6 +53,7 @@ def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
     """Every field, maps in the order of the file."""
     return {
         "name": catalog.name,
+        "shadow": list(catalog.shadow),
         "currency": catalog.currency,
         "products": {key: _plain(product) for key, product in catalog.products.items()},
         "meters": {key: _plain(meter) for key, meter in catalog.meters.items()},
@@ -127,5 +128,6 @@ def _catalog(data: Mapping[str, Any]) -> Catalog:
         "meters": {key: Meter(**{**item, "group_by": tuple(item["group_by"])}) for key, item in data["meters"].items()},
         "features": {key: Feature(**item) for key, item in data["features"].items()},
         "plans": {key: _plan(item) for key, item in data["plans"].items()},
+        "shadow": tuple(data.get("shadow", ())),
     }
     return Catalog(**{**data, **parts})

@@ -17,6 +17,7 @@ from tollkeeper.core.catalog_kinds import (
     one_of,
     pattern,
     percentage,
+    plan_keys,
     static,
     text,
     up_to,
@@ -56,6 +57,7 @@ class Key:
 TABLE: Final = nested()
 FLAG: Final = flag()
 STATIC: Final = static()
+SHADOW: Final = plan_keys()
 AMOUNT: Final = decimal("an amount of money", 12)
 QUANTITY: Final = decimal("a quantity", 9)
 _POSITIVE: Final = decimal("a quantity", 9, least="0.000000001")
@@ -75,6 +77,12 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
         Key("name", text(200), "API", "What is sold, as people read it."),
         Key(
             "currency", _CURRENCY, REQUIRED, "Currency of every price that names no other. Cannot change once applied."
+        ),
+        Key(
+            "shadow",
+            SHADOW,
+            (),
+            'Plans whose limits and quotas refuse nothing, and are reported; `["*"]`: nobody is refused anything.',
         ),
         Key(
             "products",

@@ -149,6 +149,17 @@ def dimensions() -> Kind:
     return Kind(f"an array of at most {MAX_GROUP_BY} property names of `data`", read)
 
 
+def plan_keys() -> Kind:
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or len(value) > 100 or not all(isinstance(item, str) for item in value):
+            raise Unfit
+        if len(set(value)) < len(value):
+            raise Unfit("each once")
+        return tuple(value)
+
+    return Kind('an array of plan keys, or ["*"]', read)
+
+
 def up_to() -> Kind:
     quantity = decimal("a quantity", 9, least="0.000000001")
 

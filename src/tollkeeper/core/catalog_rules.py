@@ -15,6 +15,7 @@ from tollkeeper.core.limits import MAX_LIMIT_PER_SECOND
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.money import EXPONENTS
 from tollkeeper.core.plans import Catalog, Plan, Price, Quota
+from tollkeeper.core.shadow import ALL
 
 COUNTED: Final = ("count", "sum")  # aggregations that this version folds
 
@@ -26,6 +27,7 @@ def check_rules(reader: Reader, top: Values) -> None:
     declared = top["written"].get("meters", {})
     for key, feature in top["features"].items():
         _feature(reader, feature, ("features", key), declared)
+    _shadow(reader, top)
     _products(reader, top)
     for key, plan in top["plans"].items():
         _plan(reader, plan, ("plans", key), top, declared)
@@ -54,6 +56,12 @@ def _feature(reader: Reader, feature: Values, path: Path, meters: Any) -> None:
     if kind in ("boolean", "static") and written is not None:
         reader.fault((*path, "meter"), f"no meter with the kind {kind}", found_text(written))
     _reference(reader, feature, "meter", path, meters)
+
+
+def _shadow(reader: Reader, top: Values) -> None:
+    for i, plan in enumerate(top.get("shadow", ())):
+        if plan not in top["plans"] and plan != ALL:
+            reader.fault(("shadow", i), 'the key of a plan, or "*"', found_text(plan), did_you_mean(plan, top["plans"]))
 
 
 def _products(reader: Reader, top: Values) -> None:

@@ -163,11 +163,12 @@ NOBODY: Final = Who(None, None, None, None)
 class Terms:
     """What a request is judged by: the limits that hold for it, and the quota of its meter."""
 
-    __slots__ = ("allowance", "buckets")
+    __slots__ = ("allowance", "buckets", "shadow")
 
     def __init__(self, buckets: Sequence[Bucket] = (), allowance: Allowance | None = None) -> None:
         self.buckets = buckets
         self.allowance = allowance
+        self.shadow = False  # what they refuse is told, and let through
 
 
 NO_TERMS: Final = Terms()
@@ -191,6 +192,7 @@ class Decision:
         "reservation",
         "resets_at",
         "settled",
+        "shadow",
         "tats",
         "terms",
         "used",
@@ -221,6 +223,7 @@ class Decision:
         self.amount = amount
         self.reason = reason
         self.reservation: str | None = None
+        self.shadow: Code | None = None  # what it would have been, without shadow mode
         self._ulid = ""
 
     def settle(self) -> bool:
@@ -338,6 +341,7 @@ class Decision:
         """The wire form of `POST /v1/check`."""
         who = self.who
         quota = self.quota
+        told = {} if self.shadow is None else {"shadow": self.shadow}
         return {
             "code": self.code,
             "status": self.status,
@@ -356,6 +360,7 @@ class Decision:
             if quota is None
             else {name: getattr(quota, name) for name in ("meter", "kind", "limit", "used", "remaining", "resets_at")},
             "problem": self.problem(docs),
+            **told,
         }
 
     def to_json(self, docs: str = "", *, pending: bool = False) -> bytes:
@@ -379,11 +384,12 @@ class Decision:
         reservation = "null"
         if self.reservation is not None:
             event, reservation = "null", f'"{self.reservation}"'
+        shadow = "" if self.shadow is None else f',"shadow":"{self.shadow}"'
         problem = "null" if self.code == "VALID" else dumps(self.problem(docs), separators=(",", ":"))
         return (
             f'{{"code":"{self.code}","status":{STATUS[self.code]},"request_id":"req_{text}","event_id":{event},'
             f'"reservation":{reservation},{self.who.json},"rate_limits":[{",".join(limits)}],"quota":{quota},'
-            f'"problem":{problem}{PENDING if pending else ""}}}'
+            f'"problem":{problem}{PENDING if pending else ""}{shadow}}}'
         ).encode()
 
     def headers(self) -> list[tuple[str, str]]:

@@ -123,3 +123,4 @@ class Catalog:
     features: Mapping[str, Feature]
     plans: Mapping[str, Plan]
     name: str = "API"
+    shadow: tuple[str, ...] = ()

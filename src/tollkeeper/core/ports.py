@@ -16,6 +16,7 @@ from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.keys import ApiKey, KeyKind
 from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Catalog, Feature, Plan, Quota, RateLimit
+from tollkeeper.core.shadow import ShadowRefusals
 
 
 class CustomerRepository(Protocol):
@@ -144,6 +145,14 @@ class CatalogRepository(Protocol):
         ...
 
 
+class ShadowRepository(Protocol):
+    def add(self, refusals: Sequence[ShadowRefusals]) -> None:
+        """Add calls to the rows of their day, caller, meter and code."""
+        ...
+
+    def since(self, environment: str, day: int) -> Sequence[ShadowRefusals]: ...
+
+
 class Repositories(Protocol):
     """The repositories of one transaction."""
 
@@ -164,6 +173,9 @@ class Repositories(Protocol):
 
     @property
     def catalog(self) -> CatalogRepository: ...
+
+    @property
+    def shadow(self) -> ShadowRepository: ...
 
 
 class Database(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any, Protocol
@@ -38,7 +38,9 @@ from tollkeeper.core.limits import refund
 from tollkeeper.core.metering import NANOS, QuantityInvalid, split_quantity
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.ports import Grants
+from tollkeeper.core.shadow import ALL
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.early import Early
 from tollkeeper.services.holds import Holds
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others, count_row
@@ -80,6 +82,8 @@ class Gate:
         self._lock = threading.Lock()
         self._loading = threading.RLock()
         self.holds = Holds(self._lock)
+        self.shadow_plans: frozenset[str] = frozenset()
+        self.on_shadow: Callable[[Decision, str], None] = lambda decision, code: None
         self._generation = 0
         self._max_snapshots = snapshots
         self._boot = self.clock.random_bits(40) << 40
@@ -141,6 +145,7 @@ class Gate:
 
         limits = [(limit.meter, bucket(limit)) for limit in grant.limits]
         snapshot.terms = Terms([b for meter, b in limits if meter is None])
+        snapshot.terms.shadow = shadow = not self.shadow_plans.isdisjoint((ALL, snapshot.who.plan))
         quotas = {quota.meter: quota for quota in grant.quotas}
         meters = self.meters.current
         for key, entry in meters.by_key.items():
@@ -152,6 +157,7 @@ class Gate:
                 None if quota is None else Allowance(key, quota.limit, quota.kind == "hard"),
                 meters.epoch,
             )
+            view.shadow = shadow
             view.others = tuple(
                 Other(other.number, account.total(other.number), other.by_count)
                 for other in meters.by_type.get(entry.meter.event_type, ())
@@ -299,7 +305,16 @@ class Gate:
     def _refuse(self, code: Code, now_ns: int, who: Who, reason: str | None = None) -> Decision:
         with self._lock:
             self.decisions[who.environment or "unknown"][code] += 1
-        return Decision(code, self._next_id(now_ns), who, reason=reason)
+        decision = Decision(code, self._next_id(now_ns), who, reason=reason)
+        return self._let_through(decision) if ALL in self.shadow_plans else decision
+
+    def _let_through(self, decision: Decision) -> Decision:
+        """Shadow mode: it passes, nothing of it is recorded as usage, and what would have refused it is noted."""
+        decision.shadow = decision.code
+        self.recount(decision, "VALID")
+        decision.code, decision.reason = "VALID", None
+        self.on_shadow(decision, decision.shadow)
+        return decision
 
     @property
     def cached(self) -> int:
@@ -332,7 +347,8 @@ class Gate:
                         count_others(view, amount, 1)
                 return Decision(code, id, who, terms, steady, tats, used, end, amount)
             tats = [bucket.tat for bucket in buckets]
-        return Decision(code, id, who, terms, steady, tats, used, end, 0, refuser)
+        decision = Decision(code, id, who, terms, steady, tats, used, end, 0, refuser)
+        return self._let_through(decision) if terms.shadow and code != "VALID" else decision
 
     @staticmethod
     def _amount(view: MeterView, cost: int | str | Decimal) -> tuple[int, int]:
@@ -506,16 +522,17 @@ class Gate:
             return decision
         if outcome.status == "conflict":
             raise Conflict(OTHER_CHECK)
-        self.uncount(decision)
-        with self._lock:
-            self.decisions[decision.who.environment]["VALID"] += 1  # type: ignore[index]  # a key has one
+        self.recount(decision, "VALID")
         before.amount = 0
         return before
 
-    def uncount(self, decision: Decision) -> None:
-        """It is judged again, so it is not to be counted twice among the decisions."""
+    def recount(self, decision: Decision, code: Code | None) -> None:
+        """Among the decisions it counts as `code` instead; None: it is judged again, and counts then."""
         with self._lock:
-            self.decisions[decision.who.environment or "unknown"][decision.code] -= 1
+            counts = self.decisions[decision.who.environment or "unknown"]
+            counts[decision.code] -= 1
+            if code is not None:
+                counts[code] += 1
 
     async def commit(self, decision: Decision, id: str | None = None) -> None:
         """Record an admitted check and wait for its commit, on an event loop. Gives back what it took when that fails."""
@@ -543,7 +560,7 @@ class Gate:
         """
         self.require_early(decision)
         try:
-            self._log.put(_Early(self, decision, (self.row(decision, id),)))
+            self._log.put(Early(self, decision, (self.row(decision, id),)))
         except TollkeeperError:
             self.refund(decision)
             raise
@@ -556,30 +573,6 @@ class Gate:
             raise InvalidRequest(
                 f"durable=false is refused for {allowance.meter!r}: its quota is hard, and a hard quota is exact. Leave durable out."
             )
-
-
-class _Early:
-    """A check that was answered before its commit."""
-
-    __slots__ = ("_decision", "_gate", "error", "outcomes", "rows")
-
-    loop = None
-    early = True
-
-    def __init__(self, gate: Gate, decision: Decision, rows: tuple[LogRow]) -> None:
-        self._gate = gate
-        self._decision = decision
-        self.rows = rows
-        self.outcomes: list[Outcome] | None = None
-        self.error: TollkeeperError | None = None
-
-    def done(self) -> None:
-        if self.error is not None:
-            self._gate.early_lost += 1
-            self._gate.refund(self._decision)
-        elif self.outcomes is not None and self.outcomes[0].status != "accepted":
-            self._gate.early_repeated += 1
-            self._gate.refund(self._decision)
 
 
 def _from_where(ip: str | None) -> str:

@@ -109,7 +109,7 @@ class Check:
                 return False
             decision = self._judge(scope, caller, request, snapshot)
             if gate.may_be_known(decision, request.id):
-                gate.uncount(decision)
+                gate.recount(decision, None)
                 return False
             if request.reserve:
                 self._reservations.hold(decision)

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, cost, customers, keys, meters, rate, reservations, usage
+from tollkeeper.web.api import catalog, cost, customers, keys, meters, rate, reservations, shadow, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -18,6 +18,7 @@ from tollkeeper.web.routes import StrictRoute
 ROUTERS: Final[Sequence[APIRouter]] = (
     reservations.router,
     meters.router,
+    shadow.router,
     usage.router,
     rate.router,
     cost.router,

@@ -21,6 +21,7 @@ from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
+from tollkeeper.services.shadow import Shadow
 from tollkeeper.services.usage import Usage
 from tollkeeper.web.auth import Authenticator, Caller
 from tollkeeper.web.errors import UnsupportedMediaType
@@ -39,6 +40,7 @@ class Services:
     usage: Usage
     rating: Rating
     reservations: Reservations
+    shadow: Shadow
     authenticator: Authenticator
     storage_state: Callable[[], None]
     draining: Callable[[], bool]
@@ -166,7 +168,11 @@ async def _keys(request: Request) -> KeyService:
     return services_of(request).keys
 
 
-async def _reservations(request: Request) -> Reservations:
+async def _shadow(request: Request) -> Shadow:
+    return services_of(request).shadow
+
+
+def _reservations(request: Request) -> Reservations:
     return services_of(request).reservations
 
 
@@ -186,6 +192,7 @@ async def _caller(request: Request) -> Caller:
 CatalogDep = Annotated[CatalogService, Depends(_catalog)]
 CustomersDep = Annotated[CustomerService, Depends(_customers)]
 KeysDep = Annotated[KeyService, Depends(_keys)]
+ShadowDep = Annotated[Shadow, Depends(_shadow)]
 ReservationsDep = Annotated[Reservations, Depends(_reservations)]
 UsageDep = Annotated[Usage, Depends(_usage)]
 RatingDep = Annotated[Rating, Depends(_rating)]

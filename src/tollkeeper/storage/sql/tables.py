@@ -143,6 +143,22 @@ subscriptions = Table(
     sqlite_strict=True,
 )
 
+shadow_refusals = Table(
+    "shadow_refusals",
+    metadata,
+    Column("day", Integer, primary_key=True, autoincrement=False),  # UTC days since 1970
+    Column("environment", Text, primary_key=True),
+    Column("customer", Text, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("code", Text, primary_key=True),
+    Column("calls", INSTANT, nullable=False),
+    Column("first_at", INSTANT, nullable=False),
+    Column("last_at", INSTANT, nullable=False),
+    CheckConstraint("environment IN ('live', 'test')", name="environment"),
+    sqlite_strict=True,
+)
+
 limit_overrides = Table(
     "limit_overrides",
     metadata,

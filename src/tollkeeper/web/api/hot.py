@@ -82,6 +82,9 @@ class Decided(Shown):
     rate_limits: list[LimitState]
     quota: QuotaNow | None
     problem: dict[str, Any] | None = Field(examples=[None])
+    shadow: Code | None = Field(
+        None, description="Only in shadow mode: what would have refused it.", json_schema_extra={"x-optional": True}
+    )
     pending: Literal[True] | None = Field(
         None,
         description="Only with `durable` false: answered before the commit.",
@@ -159,7 +162,7 @@ def hot_operations() -> tuple[dict[str, Any], dict[str, Any]]:
     shown = {answer: places[answer, "serialization"] for answer in answers}
     schemas: dict[str, Any] = found["$defs"]
     decided = schemas["Decided"]
-    decided["required"] = [name for name in decided["properties"] if name != "pending"]
+    decided["required"] = [name for name in decided["properties"] if name not in ("pending", "shadow")]
     events = {"anyOf": [sent[EventSent], {"type": "array", "items": sent[EventSent], "maxItems": 10_000}]}
     environment = {
         "name": "environment",
