@@ -1,4 +1,4 @@
-"""`python -m benchmarks [check] [events] [gate] [growth] [footprint]`: all of them when none is named. See docs/benchmarks.md."""
+"""`python -m benchmarks [check] [events] [gate] [growth] [footprint] [whatif]`: all of them when none is named. See docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import machine, report
 
-SECTIONS = ("check", "events", "gate", "growth", "footprint")
+SECTIONS = ("check", "events", "gate", "growth", "footprint", "whatif")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,7 +85,7 @@ def main() -> int:
 def _plan(
     chosen: argparse.Namespace, work: Path, missing: dict[str, str], say: Callable[[str], None]
 ) -> dict[str, Callable[[], report.Section]]:
-    from benchmarks import check, events, footprint, gate, growth
+    from benchmarks import check, events, footprint, gate, growth, whatif
 
     return {
         "check": lambda: check.measure(work, chosen.rounds, chosen.seconds, missing),
@@ -93,6 +93,7 @@ def _plan(
         "gate": lambda: gate.measure(work, chosen.rounds),
         "growth": lambda: growth.measure(work, chosen.events, say),
         "footprint": lambda: footprint.measure(work),
+        "whatif": lambda: whatif.measure(work),
     }
 
 

@@ -191,6 +191,26 @@ def test_of_a_key_at_most_its_ends_are_shown(secret: str) -> None:
         assert len(secret) - len(beginning) - len(end) >= 8
 
 
+@pytest.mark.parametrize(
+    ("value", "key", "user"),
+    [
+        ("abc", "abc", ""),
+        ("bearer  abc ", "abc", ""),
+        ("ApiKey abc", "abc", ""),
+        ("Basic YW5uOnNlY3JldA==", "", "ann"),  # ann:secret
+        ("Basic c2tfbGl2ZV9hYmM6", "sk_live_abc", ""),  # sk_live_abc:
+        ("Basic !", "", ""),
+        ('Digest username="ann", nonce="1"', "", ""),
+        ("AWS4-HMAC-SHA256 Credential=A, Signature=b", "", ""),
+        (" ", "", ""),
+    ],
+)
+def test_credentials_are_a_key_or_a_user_and_never_a_password(value: str, key: str, user: str) -> None:
+    hit = Hit(1, 200, "", "", "/x", value)
+    assert (reader("key", [])(hit), reader("user", [])(hit)) == (key, user)
+    assert reader("user", [])(hit._replace(user="bob")) == "bob"
+
+
 def test_the_kind_of_a_key_is_shown_with_its_ends() -> None:
     assert label("key", "tk_live_" + "x" * 30 + "abc123", SALT) == "tk_live_…c123"
     assert label("key", "0123456789abcdef0123", SALT) == "0123…0123"

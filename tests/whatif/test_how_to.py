@@ -7,6 +7,9 @@ import shlex
 from pathlib import Path
 
 from cli.conftest import Run
+from tollkeeper.core.accesslog import Hit
+
+from .logs import parse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "whatif.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
@@ -30,3 +33,18 @@ def test_the_page_works_from_top_to_bottom(run: Run, tmp_path: Path) -> None:
                 answered += 1
     assert answered == 2
     assert "<svg" in (tmp_path / "report.html").read_text()
+
+
+def test_the_format_for_nginx_is_one_that_is_read() -> None:
+    [text] = [text for language, text in BLOCKS if language == "nginx"]
+    line = "".join(re.findall(r"'(.*?)'", text))
+    values = {
+        "msec": "1795243324.290",
+        "remote_addr": "192.0.2.7",
+        "remote_user": "ann",
+        "request": "GET /x HTTP/1.1",
+        "status": "200",
+    }
+    for name, value in {**values, "http_x_api_key": "abc"}.items():
+        line = line.replace(f"${name}", value)
+    assert parse()(line) == Hit(1_795_243_324_290_000, 200, "192.0.2.7", "ann", "GET /x HTTP/1.1", "abc")

@@ -244,12 +244,22 @@ def _read(files: list[str], question: Question, key_field: str, currency: str, t
                 broken.append(f"{file_name(source.name)} could not be read to its end: {reason}.")
             before += source.size or 0
     found.finish()
-    if not found.calls:
-        from tollkeeper.cli.whatif_words import skipped
+    made = Told(found, report(found, currency, top), tuple(files), tuple(broken))
+    if not found.callers:
+        raise terminal.Stop(*_nothing(made))
+    return made
 
-        empty = Told(found, report(found, currency, 1), tuple(files), tuple(broken))
-        reasons = [*broken, *skipped(empty)] or ["The logs are empty."]
-        if found.filtered:
-            reasons.append(f"{plural(found.filtered, 'call')} outside of what --path and --free-path let through.")
-        raise terminal.Stop("no call was found in the logs", "\n  ".join(reasons))
-    return Told(found, report(found, currency, top), tuple(files), tuple(broken))
+
+def _nothing(made: Told) -> tuple[str, str]:
+    """Why there is nothing to tell, and what may help."""
+    from tollkeeper.cli.whatif_words import notes, skipped
+
+    found = made.found
+    if found.calls:
+        hidden = [note for note in notes(made) if "REDACTED" in note]
+        more = "\n  ".join([*hidden, "Group otherwise: --by key, user or network."])
+        return f"none of {plural(found.calls, 'call')} tells its {found.by}", more
+    reasons = [*made.broken, *skipped(made)] or ([] if found.filtered else ["The logs are empty."])
+    if found.filtered:
+        reasons.append(f"{plural(found.filtered, 'call')} outside of what --path and --free-path let through.")
+    return "no call was found in the logs", "\n  ".join(reasons)

@@ -81,9 +81,9 @@ def grouping(told: Told) -> str:
     if found.chosen is None:
         return f"Grouped {how}."
     named, of = found.chosen
-    reason = f"{named:,} of the first {plural(of, 'call')} carry {_CARRIES[by]}"
+    reason = f"{named:,} of the first {of:,} calls carry {_CARRIES[by]}"
     if by == "network":
-        reason = f"fewer than half of the first {plural(of, 'call')} carry a key or a user's name"
+        reason = f"fewer than half of the first {of:,} calls carry a key or a user's name"
     return f"Grouped {how}: {reason}."
 
 
@@ -113,10 +113,9 @@ def _notes(told: Told) -> Iterator[str]:
         yield "Nearly all calls come from one network: behind a proxy the log has the proxy's address, and --by key or user tells more."
     yield from told.broken
     if found.nobody:
-        what = {"key": "a key", "user": "a user's name", "network": "an address"}[found.by or "network"]
-        yield f"{plural(found.nobody, 'call')} without {what}: in no amount. The gate would refuse them."
+        yield f"Calls without {_CARRIES[found.by or 'network']}: {found.nobody:,}, in no amount. The gate would refuse such calls."
     if found.hidden:
-        yield f"{plural(found.hidden, 'call')} with a key that the log hides (REDACTED). In Caddy, log_credentials shows it."
+        yield f"Calls whose key the log hides (REDACTED): {found.hidden:,}. In Caddy, log_credentials shows it."
     if found.others.calls:
         yield (
             f"{plural(found.others.calls, 'call')} came when {found.question.most_cells:,} callers and months were kept apart already: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ BYS: Final[tuple[By, ...]] = get_args(By)
 SHOWN: Final = 48  # characters of a label
 MAX_TEXT: Final = 200  # characters of what tells callers apart; of longer ones a digest stands for the rest
 LONG_KEY: Final = 16  # of shorter keys nothing is shown
-_SCHEME: Final = re.compile(r"(?:bearer|basic|token|apikey|digest) +", re.IGNORECASE)
+SCHEMES: Final = ("bearer", "token", "apikey", "api-key", "key")
 _BRAND: Final = re.compile(r"[A-Za-z0-9]{1,8}[_-](?:(?:live|test|prod|dev|sandbox)[_-])?")
 
 Name = Callable[[Hit], str]
@@ -31,11 +32,31 @@ def key_reader(parameters: Sequence[str]) -> Name:
 
     def key(hit: Hit) -> str:
         if hit.key and hit.key != HIDDEN:
-            return _SCHEME.sub("", hit.key.strip(), count=1)
+            return credentials(hit.key)[0]
         found = pattern.search(target_of(hit.request)) if pattern else None
         return unquote(found[1]) if found else ""
 
     return key
+
+
+def credentials(value: str) -> tuple[str, str]:
+    """(key, user) of an `Authorization` or a header with a key; "" what it does not tell.
+
+    Basic with a name alone is a key, with a name and a password a user. Schemes that sign each call anew tell neither.
+    """
+    scheme, _, rest = value.strip().partition(" ")
+    rest = rest.strip()
+    if not rest:
+        return scheme, ""
+    if scheme.lower() in SCHEMES:
+        return rest, ""
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        name, _, password = base64.b64decode(rest).decode("utf-8", "replace").partition(":")
+    except ValueError:
+        return "", ""
+    return ("", name) if password else (name, "")
 
 
 def reader(by: By, parameters: Sequence[str]) -> Name:
@@ -43,7 +64,7 @@ def reader(by: By, parameters: Sequence[str]) -> Name:
     if by == "key":
         return key_reader(parameters)
     if by == "user":
-        return lambda hit: "" if hit.user in NOBODY else hit.user
+        return lambda hit: hit.user if hit.user not in NOBODY else credentials(hit.key)[1] if hit.key else ""
     return lambda hit: network(hit.address)
 
 

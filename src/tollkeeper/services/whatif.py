@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from tollkeeper.core.accesslog import Hit, Parse, target_of
 from tollkeeper.core.accesslog_callers import BYS, By, identity, label, reader
+from tollkeeper.core.accesslog_json import HIDDEN
 from tollkeeper.core.gate import Allowance, Bucket, decide
 from tollkeeper.core.metering import NANOS, Meter
 from tollkeeper.core.periods import CELL_US, SECOND_US, find_zone, period_at
@@ -214,7 +215,7 @@ class WhatIf:
             name = name_of(hit)
             if not name:
                 self.nobody += 1
-                self.hidden += hit.key != ""
+                self.hidden += hit.key == HIDDEN
                 continue
             id = identity(by, name, salt)
             caller = callers.get(id)
