@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,6 +55,21 @@ def test_lines_come_whole_and_numbered_whatever_the_pieces_they_are_read_in(
         assert line is None or len(line) <= longest
 
 
+def test_a_line_without_an_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whatif_input, "CHUNK", 1000)
+    monkeypatch.setattr(whatif_input, "MAX_LINE", 1000)
+    text = b"x" * 5_000_000 + b"\nshort\n" + b"y" * 5_000_000
+    raw = io.BufferedReader(io.BytesIO(text))  # type: ignore[arg-type,unused-ignore]
+    tracemalloc.start()
+    try:
+        found = [line for _, lines in batches(Source("a", raw, raw, len(text))) for line in lines]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == [None, "short", None]
+    assert peak < 100_000
+
+
 def test_the_answer_is_a_table_piped_and_a_chart_on_a_terminal(run: Run, tmp_path: Path) -> None:
     (tmp_path / "access.log").write_text(LOG)
     result = run("whatif", "access.log", *PRICE, "--zone", "UTC")
@@ -73,6 +89,7 @@ def test_the_answer_is_a_table_piped_and_a_chart_on_a_terminal(run: Run, tmp_pat
     assert "█" * 14 in seen
     assert "\x1b[" in seen
     assert "reading" in plain(seen)
+    assert "100%" in plain(seen)
 
 
 def test_json_has_every_number(run: Run, tmp_path: Path) -> None:

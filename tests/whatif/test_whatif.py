@@ -177,6 +177,19 @@ def test_a_quota_begins_anew_with_the_month_of_the_zone(zone: str, first_of_nove
     assert (plan.used, plan.by_quota, sorted(plan.months)) == (2, 2, ["2026-10", "2026-11"])
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "partly"),
+    [
+        ("2026-10-01T20:00:00", "2026-11-30T05:00:00", [False, False]),
+        ("2026-10-02T00:00:01", "2026-11-30T05:00:00", [True, False]),
+        ("2026-10-01T20:00:00", "2026-11-29T23:59:59", [False, True]),
+    ],
+)
+def test_a_month_that_the_log_has_in_part_is_told(first: str, last: str, partly: list[bool]) -> None:
+    found = told(catalog(MODELS), [combined(when(first), user="ann"), combined(when(last), user="ann")])
+    assert [month.partly for month in found.months] == partly
+
+
 def test_prices_by_the_year_and_once_are_charged_so() -> None:
     offers = catalog(
         '[plans.p]\nprices = [{key = "a", model = "flat", flat_amount = "100", interval = "year"},'
@@ -204,6 +217,10 @@ def test_small_disorder_is_taken_for_the_same_moment_and_a_jump_back_begins_limi
     offers = catalog('[plans.p]\nlimits = [{name = "slow", limit = 1, window_seconds = 100}]\n')
     found = read(offers, ann(1000, 990))
     assert (report(found, "usd", 0).plans[0].by_limit, found.late) == (1, 0)
+    assert (found.first, found.last) == (
+        round(START.timestamp() + 990) * 1_000_000,
+        round(START.timestamp() + 1000) * 1_000_000,
+    )
     found = read(offers, ann(1000, 699, 698))
     assert (report(found, "usd", 0).plans[0].by_limit, found.late) == (1, 1)
 

@@ -127,7 +127,7 @@ def batches(source: Source) -> Iterator[tuple[int, list[str | None]]]:
             lines += _lines(rest + head)
         yield number, lines
         number += len(lines)
-        rest, dropping = (b"", True) if len(tail) > MAX_LINE else (tail, False)
+        rest, dropping = tail, False
     if dropping:
         yield number, [None]
     elif rest:
