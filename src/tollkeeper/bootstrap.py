@@ -219,6 +219,7 @@ def proxy(
     trusted: int,
     timeout: float,
     keep_host: bool,
+    adaptive: int | None,
 ) -> None:
     """Run server and proxy until told to stop. Raises InvalidRequest for options that are off."""
     from tollkeeper.front import proxy
@@ -234,5 +235,6 @@ def proxy(
         trusted,
         timeout,
         keep_host,
+        adaptive,
     )
     proxy(settings, options, address)

@@ -50,6 +50,7 @@ product = "api"
 quotas = [{ meter = "api_calls", limit = "1000", kind = "hard" }]
 
 [plans.pro]
+weight = 80
 product = "api"
 name = "Pro"
 limits = [

@@ -406,3 +406,18 @@ def test_a_retry_of_the_call_that_used_up_the_quota_or_the_limit_is_no_refusal(s
         gate.check(raw, "api_calls", "2", id=id)
     assert gate.decisions["live"]["QUOTA_EXCEEDED"] == 3  # the conflict is a refusal too
     assert spine.used(customer=customer) == "25"
+
+
+def test_a_customer_near_the_quota_is_told_before_being_refused(spine: Spine, caplog: pytest.LogCaptureFixture) -> None:
+    raw = spine.key(spine.customer())
+    warned = []
+    with caplog.at_level("INFO", "tollkeeper.gate"):
+        for _ in range(25):
+            spine.time.move(SECOND)
+            warned.append(dict(spine.app.gate.check(raw, "api_calls").headers()).get("x-quota-warning"))
+    assert warned[:19] == [None] * 19
+    assert (warned[19], warned[24]) == ('"quota-api_calls";used=80%', '"quota-api_calls";used=100%')
+    [told] = [record for record in caplog.records if getattr(record, "event", "") == "quota.near"]
+    assert (told.meter, told.used, told.limit) == ("api_calls", "20", "25")  # type: ignore[attr-defined]
+    spine.time.move(31 * DAY)
+    assert "x-quota-warning" not in dict(spine.app.gate.check(raw, "api_calls").headers())

@@ -74,6 +74,16 @@ def proxy(
         float,
         typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Seconds until the upstream must begin to answer."),
     ] = 60.0,
+    adaptive: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Hold callers back (503) while the upstream is slow or fails; at most N requests at once.",
+            show_default=False,
+        ),
+    ] = None,
     keep_host: Annotated[bool, typer.Option("--keep-host", help="Send the caller's Host to the upstream.")] = False,
     port: Annotated[
         int | None,
@@ -103,4 +113,5 @@ def proxy(
         trusted=trust_forwarded,
         timeout=timeout,
         keep_host=keep_host,
+        adaptive=adaptive,
     )

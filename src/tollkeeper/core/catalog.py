@@ -17,7 +17,18 @@ from tollkeeper.core.catalog_rules import check_rules, find_warnings
 from tollkeeper.core.catalog_source import read_toml
 from tollkeeper.core.errors import CatalogInvalid
 from tollkeeper.core.metering import Meter
-from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
+from tollkeeper.core.plans import (
+    DEFAULT_WEIGHT,
+    Catalog,
+    Discount,
+    Feature,
+    Plan,
+    Price,
+    Product,
+    Quota,
+    RateLimit,
+    Tier,
+)
 
 __all__ = [
     "CatalogDiff",
@@ -87,6 +98,7 @@ def _build_plan(key: str, plan: Values) -> Plan:
         quotas=tuple(Quota(**_fields(item)) for _, item in plan["quotas"]),
         prices=tuple(build_price(item) for _, item in plan["prices"]),
         features=plan["features"],
+        weight=plan.get("weight", DEFAULT_WEIGHT),
     )
 
 

@@ -32,6 +32,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "quotas": [_plain(quota) for quota in plan.quotas],
         "prices": [price_to_dict(price) for price in plan.prices],
         "features": dict(plan.features),
+        "weight": plan.weight,
     }
 
 

@@ -24,6 +24,7 @@ from tollkeeper.core.catalog_kinds import (
     whole,
 )
 from tollkeeper.core.metering import Aggregation
+from tollkeeper.core.plans import DEFAULT_WEIGHT
 
 REQUIRED: Final = object()
 DEPENDS: Final = object()  # the default depends on other keys; `meaning` says how
@@ -133,6 +134,12 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
     "plans.KEY": (
         Key("product", _REFERENCE, DEPENDS, "What the plan sells. Required when there are several products."),
         Key("name", text(200), DEPENDS, "As people read it. Without it, the plan's key."),
+        Key(
+            "weight",
+            whole("a whole number", 1, 100),
+            DEFAULT_WEIGHT,
+            "When the upstream of `tollkeeper proxy --adaptive` is overloaded, callers of light plans are shed first.",
+        ),
         Key("limits", TABLE, (), f"Rate limits, an array of tables; at most {MAX_LIMITS}. All of them hold."),
         Key("quotas", TABLE, (), f"Quotas, an array of tables; at most {MAX_QUOTAS}, one a meter."),
         Key(

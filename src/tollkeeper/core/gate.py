@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from tollkeeper.core.ids import ulid_of
 from tollkeeper.core.limits import SECOND_NS, policy
 from tollkeeper.core.metering import NANOS, format_quantity, join_quantity
+from tollkeeper.core.plans import DEFAULT_WEIGHT
 
 Code = Literal[
     "VALID",
@@ -59,6 +60,9 @@ IANA_TYPE: dict[str, str] = {
     "QUOTA_EXCEEDED": "https://iana.org/assignments/http-problem-types#quota-exceeded",
 }
 
+NEAR_PERCENT: Final = 80
+"""Of a quota, from which on a customer is told that it will be used up."""
+
 PENDING: Final = ',"pending":true'
 
 
@@ -89,12 +93,13 @@ class Total:
 class Allowance:
     """A quota in billionths."""
 
-    __slots__ = ("hard", "json", "limit", "meter")
+    __slots__ = ("hard", "json", "limit", "meter", "near")
 
     def __init__(self, meter: str, limit: Decimal, hard: bool) -> None:
         self.meter = meter
         self.limit = int(limit.scaleb(9))
         self.hard = hard
+        self.near = self.limit * NEAR_PERCENT // 100
         kind = "hard" if hard else "soft"
         self.json = f'{{"meter":{dumps(meter)},"kind":"{kind}","limit":"{_text(self.limit)}","used":"'
 
@@ -163,12 +168,13 @@ NOBODY: Final = Who(None, None, None, None)
 class Terms:
     """What a request is judged by: the limits that hold for it, and the quota of its meter."""
 
-    __slots__ = ("allowance", "buckets", "shadow")
+    __slots__ = ("allowance", "buckets", "shadow", "weight")
 
     def __init__(self, buckets: Sequence[Bucket] = (), allowance: Allowance | None = None) -> None:
         self.buckets = buckets
         self.allowance = allowance
         self.shadow = False  # what they refuse is told, and let through
+        self.weight = DEFAULT_WEIGHT  # of the plan, for what an upstream is to take
 
 
 NO_TERMS: Final = Terms()
@@ -402,6 +408,10 @@ class Decision:
         if quota is not None:
             policies.append(f'"quota-{quota.meter}";q={quota.limit.partition(".")[0]}')
             current.append(f'"quota-{quota.meter}";r={quota.remaining.partition(".")[0]}')
+            allowance = self.terms.allowance
+            if allowance is not None and allowance.limit and self.used >= allowance.near:
+                percent = min(self.used * 100 // allowance.limit, 999)
+                out.append(("x-quota-warning", f'"quota-{quota.meter}";used={percent}%'))
         if policies:
             out.append(("ratelimit-policy", ", ".join(policies)))
             out.append(("ratelimit", ", ".join(current)))

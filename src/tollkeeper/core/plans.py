@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from tollkeeper.core.metering import Meter
+
+DEFAULT_WEIGHT: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`version` is 0 until applied; each apply that changes a plan gives it the next version."""
+    """`version` is 0 until applied; each apply that changes a plan gives it the next version.
+
+    `weight`, 1 to 100: when an upstream is overloaded, callers of light plans are shed first.
+    """
 
     key: str
     product: str
@@ -102,6 +107,7 @@ class Plan:
     quotas: tuple[Quota, ...] = ()
     prices: tuple[Price, ...] = ()
     features: Mapping[str, bool | int | str] = field(default_factory=dict)
+    weight: int = DEFAULT_WEIGHT
 
     @property
     def meters(self) -> frozenset[str]:

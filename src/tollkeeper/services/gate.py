@@ -7,7 +7,6 @@ The only wait is for the commit of the usage event.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import threading
 from collections.abc import Callable, Iterable
@@ -31,18 +30,32 @@ from tollkeeper.core.events import (
     pack_id,
     quantity_data,
 )
-from tollkeeper.core.gate import NO_TERMS, NOBODY, STATUS, Allowance, Bucket, Code, Decision, Terms, Who, decide
+from tollkeeper.core.gate import (
+    NO_TERMS,
+    NOBODY,
+    STATUS,
+    Allowance,
+    Bucket,
+    Code,
+    Decision,
+    Terms,
+    Who,
+    decide,
+)
 from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.limits import refund
 from tollkeeper.core.metering import NANOS, QuantityInvalid, split_quantity
 from tollkeeper.core.periods import period_at
+from tollkeeper.core.plans import DEFAULT_WEIGHT
 from tollkeeper.core.ports import Grants
 from tollkeeper.core.shadow import ALL
+from tollkeeper.services.addresses import from_where, is_within
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.early import Early
 from tollkeeper.services.holds import Holds
 from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.near import tell_near
 from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others, count_row
 from tollkeeper.services.submissions import Awaited, Log, Waited
 
@@ -83,6 +96,7 @@ class Gate:
         self._loading = threading.RLock()
         self.holds = Holds(self._lock)
         self.shadow_plans: frozenset[str] = frozenset()
+        self.on_near: Callable[[Decision], None] = tell_near
         self.on_shadow: Callable[[Decision, str], None] = lambda decision, code: None
         self._generation = 0
         self._max_snapshots = snapshots
@@ -146,6 +160,7 @@ class Gate:
         limits = [(limit.meter, bucket(limit)) for limit in grant.limits]
         snapshot.terms = Terms([b for meter, b in limits if meter is None])
         snapshot.terms.shadow = shadow = not self.shadow_plans.isdisjoint((ALL, snapshot.who.plan))
+        snapshot.terms.weight = weight = DEFAULT_WEIGHT if grant.plan is None else grant.plan.weight
         quotas = {quota.meter: quota for quota in grant.quotas}
         meters = self.meters.current
         for key, entry in meters.by_key.items():
@@ -157,7 +172,7 @@ class Gate:
                 None if quota is None else Allowance(key, quota.limit, quota.kind == "hard"),
                 meters.epoch,
             )
-            view.shadow = shadow
+            view.shadow, view.weight = shadow, weight
             view.others = tuple(
                 Other(other.number, account.total(other.number), other.by_count)
                 for other in meters.by_type.get(entry.meter.event_type, ())
@@ -282,8 +297,8 @@ class Gate:
             return self._refuse(refusal[0], now_ns, who, refusal[1])
         if now_ns >= snapshot.expires:
             return self._refuse("EXPIRED", now_ns, who)
-        if snapshot.networks and not self._from_here(snapshot, ip):
-            return self._refuse("FORBIDDEN", now_ns, who, _from_where(ip))
+        if snapshot.networks and not is_within(snapshot.networks, ip):
+            return self._refuse("FORBIDDEN", now_ns, who, from_where(ip))
         if scope is not None and scope not in snapshot.scopes:
             return self._refuse("INSUFFICIENT_SCOPE", now_ns, who, f"This API key needs the scope {scope!r}.")
         snapshot.last_used = now_ns
@@ -326,7 +341,7 @@ class Gate:
         steady = self._steady_ns()
         buckets = terms.buckets
         allowance = terms.allowance
-        used = end = 0
+        used = end = before = 0
         with self._lock:
             if view is not None:
                 account = view.account
@@ -338,15 +353,22 @@ class Gate:
             id = (now_ns // 1_000_000) << 80 | self._boot | next(self._counter) & 0xFFFFFFFFFF
             code, refuser, tats = decide(buckets, steady, weight, allowance, used, amount)
             self.decisions[who.environment][code] += 1  # type: ignore[index]  # a key has one
-            if code == "VALID" and (amount or view is None):
+            admitted = code == "VALID" and (amount or view is None)
+            if admitted:
                 for bucket, tat in zip(buckets, tats):  # noqa: B905 - same length, and this is the hot path
                     bucket.tat = tat
                 if view is not None:
+                    before = used
                     view.total.used = used = used + amount
                     if view.others:
                         count_others(view, amount, 1)
-                return Decision(code, id, who, terms, steady, tats, used, end, amount)
-            tats = [bucket.tat for bucket in buckets]
+            else:
+                tats = [bucket.tat for bucket in buckets]
+        if admitted:
+            decision = Decision(code, id, who, terms, steady, tats, used, end, amount)
+            if allowance is not None and before < allowance.near <= used:
+                self.on_near(decision)
+            return decision
         decision = Decision(code, id, who, terms, steady, tats, used, end, 0, refuser)
         return self._let_through(decision) if terms.shadow and code != "VALID" else decision
 
@@ -365,18 +387,6 @@ class Gate:
                 f"cost is {cost}; meter {view.entry.key!r} counts whole events. Use a sum meter for fractions."
             )
         return units * NANOS + nanos, units + (nanos > 0)
-
-    @staticmethod
-    def _from_here(snapshot: Snapshot, ip: str | None) -> bool:
-        if ip is None:
-            return False
-        try:
-            address = ipaddress.ip_address(ip)
-        except ValueError:
-            raise InvalidRequest(f"ip is {ip[:60]!r}; expected an IPv4 or IPv6 address.") from None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in snapshot.networks)
 
     # recording
 
@@ -573,9 +583,3 @@ class Gate:
             raise InvalidRequest(
                 f"durable=false is refused for {allowance.meter!r}: its quota is hard, and a hard quota is exact. Leave durable out."
             )
-
-
-def _from_where(ip: str | None) -> str:
-    if ip is None:
-        return "This API key is bound to addresses; send the caller's address as `ip`."
-    return f"This API key may not be used from {ip}."

@@ -46,6 +46,7 @@ ERRORS: Final[Mapping[str, Row]] = {
     "storage_unavailable": Row(503, "The database did not take the write"),
     "already_open": Row(503, "Another process owns the database"),
     "not_ready": Row(503, "Not ready"),
+    "overloaded": Row(503, "The API behind the gate has more to do than it can"),
     "gate_unreachable": Row(503, "The gate does not answer"),
     "upstream_timeout": Row(504, "The API behind the gate did not answer in time"),
     **{code: Row(STATUS[code], TITLE[code]) for code in STATUS if code != "VALID"},
@@ -154,6 +155,12 @@ class NotReady(TollkeeperError):
     """The server is starting or stopping."""
 
     code = "not_ready"
+
+
+class Overloaded(TollkeeperError):
+    """The API behind the gate has more to do than it can."""
+
+    code = "overloaded"
 
 
 class NotSupported(TollkeeperError):

@@ -16,6 +16,7 @@ from yarl import URL
 
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.gate import Decision
+from tollkeeper.core.throttle import Throttle
 from tollkeeper.services.gate import Gate
 from tollkeeper.web.errors import MEDIA_TYPE, NotSupported, Problems
 from tollkeeper.web.identity import called
@@ -70,6 +71,7 @@ class Proxy:
         self.problems = problems
         self.docs = docs
         self.counts = Counts()
+        self.throttle = None if options.adaptive is None else Throttle(options.adaptive)
         self._finished = finished
         self._session: aiohttp.ClientSession | None = None
 

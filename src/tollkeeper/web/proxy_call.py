@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.gate import Decision
-from tollkeeper.web.errors import UpstreamTimeout, UpstreamUnreachable
+from tollkeeper.core.throttle import FULL_WEIGHT
+from tollkeeper.web.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from tollkeeper.web.identity import called, identity_fields
 from tollkeeper.web.proxy_head import Head, answer_head, read_head
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tollkeeper.proxy")
 
+OVERLOADED: Final = frozenset({429, 502, 503, 504})
+"""Statuses by which an upstream says that it has too much to do."""
 CALLER: Final = "tollkeeper.caller"  # where whoever writes a line about this request looks for the customer
 
 
@@ -35,6 +38,7 @@ class Call:
     __slots__ = (
         "_deadline",
         "_done",
+        "_entered",
         "_holding",
         "_proxy",
         "_receive",
@@ -63,6 +67,7 @@ class Call:
         self._recorded = False
         self._holding = False
         self._done = False
+        self._entered: float | None = None
         self._deadline: asyncio.Timeout | None = None
         self._watcher: asyncio.Task[None] | None = None
         task = asyncio.current_task()
@@ -80,9 +85,10 @@ class Call:
             if not decision.allowed:
                 await proxy.refuse(self, decision)
                 return
-            if decision.amount and proxy.counts_attempts(rule.meter):
-                await self._record(decision)
         try:
+            self._enter()
+            if self.decision is not None and self.decision.amount and proxy.counts_attempts(rule.meter):
+                await self._record(self.decision)
             await self._pass_on(head)
         except asyncio.CancelledError:
             if not self.gone:
@@ -91,15 +97,36 @@ class Call:
             proxy.counts.calls["CLIENT_GONE"] += 1
         finally:
             self._done = True
+            self._left(None)
             if self._watcher is not None:
                 self._watcher.cancel()
             if not self._settled:
                 self._give_back(made=self.gone)
 
+    def _enter(self) -> None:
+        """Raises Overloaded when the upstream is not to be asked now."""
+        throttle = self._proxy.throttle
+        if throttle is None:
+            return
+        weight = FULL_WEIGHT if self.decision is None else self.decision.terms.weight
+        if not throttle.enter(weight):
+            headers = {"retry-after": str(throttle.retry_after)}
+            raise Overloaded(
+                "The API behind this gate has more to do than it can. This call was not counted.", headers=headers
+            )
+        self._entered = asyncio.get_running_loop().time()
+
+    def _left(self, failed: bool | None) -> None:
+        """The upstream answered, failed, or the caller left (None): told once."""
+        began, self._entered = self._entered, None
+        if began is not None and self._proxy.throttle is not None:
+            self._proxy.throttle.leave(began, asyncio.get_running_loop().time(), failed)
+
     async def _pass_on(self, head: Head) -> None:
         response = await self._ask(head)
         try:
             status = response.status
+            self._left(status in OVERLOADED)
             if not 200 <= status < 300:
                 await self._settle(status)  # before the head, which tells what is left
             try:
@@ -132,11 +159,13 @@ class Call:
             async with asyncio.timeout(timeout) as self._deadline:
                 return await self._proxy.request(head, body, self._identity())
         except TimeoutError as error:
+            self._left(True)
             log.warning("the upstream gave no answer within %g s", timeout)
             raise UpstreamTimeout(self.said("The API behind this gate did not answer in time.")) from error
         except (aiohttp.ClientError, OSError) as error:
             if self.gone:
                 raise asyncio.CancelledError from error
+            self._left(True)
             log.warning("the upstream cannot be reached: %s", error)
             raise UpstreamUnreachable(self.said("The API behind this gate does not answer.")) from error
         finally:

@@ -16,6 +16,7 @@ class ProxyOptions:
     """`upstream`: scheme, authority and perhaps a path, without a slash at the end. `timeout`: seconds until the answer's head.
 
     `count_on` None: as the meter says. `trusted`: proxies in front of this one that are believed. `keep_host`: send the client's Host.
+    `adaptive`: hold callers back while the upstream is overloaded, and never ask it more than so many requests at once; None: never.
     """
 
     upstream: str
@@ -25,6 +26,7 @@ class ProxyOptions:
     trusted: int = 0
     timeout: float = 60.0
     keep_host: bool = False
+    adaptive: int | None = None
 
     @property
     def origin(self) -> str:
