@@ -56,12 +56,13 @@ class Passage:
 
     def __init__(self, toll: Toll, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
+        scope["headers"] = list(scope["headers"])  # ASGI promises no more than an iterable
         self.call = Call(
             toll,
             scope.get("method", "GET"),
             _path(scope),
             scope["headers"],
-            scope["query_string"],
+            scope.get("query_string", b""),
             client[0] if client else None,
         )
         self._scope = scope
@@ -114,8 +115,6 @@ class Passage:
         elif kind == "websocket.accept":
             await self._settle(True)
         else:
-            if kind == "websocket.close":
-                await self._settle(False)  # does nothing to one that was accepted
             await self._send_on(message)
             return
         await self._send_on({**message, "headers": self.call.told(message.get("headers", ()))})

@@ -62,6 +62,11 @@ class Passage:
     def run(self, application: Application, environ: Environ) -> Iterable[bytes]:
         try:
             self._body = application(environ, self._started)
+            file = environ.get("wsgi.file_wrapper")
+            if isinstance(file, type) and isinstance(self._body, file) and self._start is not None:
+                self._begin()
+                if self._ours is None:
+                    return self._body  # as it is, so that the server may send the file by itself
             self._pieces = iter(self._body)
         except BaseException:
             self._call.settle(False)
@@ -110,9 +115,6 @@ class Passage:
                 self._begin()
                 if self._ours is None:
                     raise
-            except BaseException:
-                self._call.settle(False)
-                raise
             else:
                 self._begin()
                 if self._ours is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -196,6 +197,24 @@ async def drive(app: Any, scope: dict[str, Any], *incoming: str) -> list[dict[st
 
     await app(scope, receive, send)
     return sent
+
+
+@pytest.mark.parametrize("key", [True, False])
+async def test_after_an_answer_of_the_gate_nothing_of_the_applications_follows(stage: Stage, key: bool) -> None:
+    """Not even where it goes on after an error, as the error page of a mounted application does."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.body", "body": b"secret"})
+
+    headers = [(b"x-api-key", stage.key.encode())] if key else []
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    with stage.full_disk():
+        head, body = await drive(TollkeeperMiddleware(app, gate=stage.gate, meter="api_calls"), scope)
+    assert (head["status"], b"secret" in body["body"]) == (503 if key else 401, False)
 
 
 async def test_start_and_stop_of_the_application_pass_through(stage: Stage) -> None:

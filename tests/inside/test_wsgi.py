@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from typing import Any
-from wsgiref.util import setup_testing_defaults
+from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
 import flask
 import pytest
 from django.conf import settings
-from django.http import HttpRequest, StreamingHttpResponse
-from django.test import Client
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import Client, RequestFactory
 from django.urls import re_path
 
 from tollkeeper.django import TollkeeperMiddleware as DjangoMiddleware
@@ -128,6 +129,21 @@ def test_what_is_written_the_old_way_is_counted_first(stage: Stage) -> None:
     assert stage.used() == "1"
 
 
+def test_a_file_is_counted_and_handed_to_the_server_as_it_is(stage: Stage) -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", PLAIN)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
+
+    server = Server(stage, app, check=False)
+    server.environ["wsgi.file_wrapper"] = FileWrapper
+    assert isinstance(server.call(), FileWrapper)
+    assert server.get() == ("200 OK", b"file")
+    with stage.full_disk():
+        status, body = server.get()
+    assert (status, b"storage_unavailable" in body) == ("503 Service Unavailable", True)
+    assert stage.used() == "2"
+
+
 def test_an_application_that_never_says_its_status_is_an_error_and_not_billed(stage: Stage) -> None:
     server = Server(stage, lambda environ, start_response: [b"x"], check=False)
     with pytest.raises(AssertionError, match="start_response"):
@@ -213,6 +229,20 @@ def test_django_a_stream_is_counted_before_its_first_piece(stage: Stage) -> None
     settings.TOLLKEEPER = {"gate": stage.gate, "meter": "api_calls"}
     answer = Client().get("/", headers=stage.auth())
     assert (answer.getvalue(), seen) == (b"one", ["1"])
+
+
+def test_django_headers_that_were_read_before_the_gate_are_read_again_after_it(stage: Stage) -> None:
+    seen: list[str] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request.headers["X-Tollkeeper-Customer"])
+        return HttpResponse()
+
+    settings.TOLLKEEPER = {"gate": stage.gate, "meter": "api_calls"}
+    request = RequestFactory().get("/", headers={**stage.auth(), "X-Tollkeeper-Customer": "evil"})
+    assert request.headers["X-Tollkeeper-Customer"] == "evil"
+    DjangoMiddleware(view)(request)
+    assert seen == ["acme"]
 
 
 def test_django_opens_the_gate_once_however_often_it_loads_its_middleware(stage: Stage) -> None:
