@@ -46,7 +46,7 @@ def make_rows(ids: str, count: int, meters: MeterSet) -> list[LogRow]:
         else:
             type, data, fold = "api.call", None, (calls, cell, 1, 0)
         customer = CUSTOMERS[place]
-        rows.append((kind << 1, "api", stored, digest, type, None, customer, at, 1, data, (fold,), meters.epoch))
+        rows.append((kind << 1, "api", stored, digest, type, None, customer, at, 1, data, (fold,), meters.epoch, ()))
     return rows
 
 

@@ -60,10 +60,10 @@ class Rows:
                 type, data, folds = "llm.call", '{"tokens":12}', ((self.tokens, cell, 12, 0),)
             if kind == "gate":
                 id = (at // 1000 << 80 | 7 << 40 | self.count).to_bytes(16, "big")
-                rows.append((GATE << 1, GATE_SOURCE, id, None, type, key, customer, at, 1, data, folds, epoch))
+                rows.append((GATE << 1, GATE_SOURCE, id, None, type, key, customer, at, 1, data, folds, epoch, ()))
             elif kind == "timed":
                 id = (at // 1000 << 80 | 7 << 76 | bits(12) << 64 | 2 << 62 | bits(62)).to_bytes(16, "big")
-                rows.append((UUID_TIMED << 1, "api", id, None, type, None, customer, at, 1, data, folds, epoch))
+                rows.append((UUID_TIMED << 1, "api", id, None, type, None, customer, at, 1, data, folds, epoch, ()))
             else:
                 id = (bits(128) & ~(0xF << 76 | 3 << 62) | 4 << 76 | 2 << 62).to_bytes(16, "big")
                 h = id.hex()
@@ -82,6 +82,7 @@ class Rows:
                         data,
                         folds,
                         epoch,
+                        (),
                     )
                 )
         self.now[0] = at

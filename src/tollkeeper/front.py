@@ -115,6 +115,10 @@ def require_meters(toll: Tollkeeper, options: ProxyOptions) -> None:
     missing = sorted(options.rules.meters - set(meters))
     if missing:
         raise InvalidRequest(f"The catalog has no meter {', '.join(missing)}; it has {', '.join(meters)}.")
+    if other := sorted(key for key in options.rules.meters if not meters[key].meter.checkable):
+        raise InvalidRequest(
+            f"Calls cannot be checked against {', '.join(other)}: that takes a meter that counts or sums, without filters."
+        )
 
 
 def _require_no_loop(upstream: str, sockets: Sequence[socket]) -> None:
@@ -218,7 +222,7 @@ def _terms(free: str, price: str, currency: str) -> str:
 def _first_meter(toll: Tollkeeper) -> str:
     """What the proxy counts: the first meter of the catalog that counts."""
     for key, entry in toll.meters.current.by_key.items():
-        if entry.by_count:
+        if entry.by_count and entry.meter.checkable:
             return key
     raise InvalidRequest('The catalog has no meter with aggregation = "count"; the proxy counts calls with one.')
 

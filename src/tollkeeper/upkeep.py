@@ -10,7 +10,8 @@ from pathlib import Path
 from tollkeeper import __version__
 from tollkeeper.core.errors import StorageMismatch
 from tollkeeper.core.periods import period_at
-from tollkeeper.core.refold import MOVED, DataInvalid
+from tollkeeper.core.refold import MOVED
+from tollkeeper.core.refold_extras import DataInvalid
 from tollkeeper.services.backup import Backups
 from tollkeeper.services.verify import Periods, Verification, verify
 from tollkeeper.storage.sql.backup import SqlitePair, digest_of, pair_in, sync

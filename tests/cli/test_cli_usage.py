@@ -98,3 +98,19 @@ def test_the_only_meter_needs_no_name(ask: Run, server: FakeServer) -> None:
 def test_json_is_the_answer_of_the_server(ask: Run, server: FakeServer) -> None:
     server.on("GET", "/v1/usage", DAYS)
     assert json.loads(ask("usage", "--meter", "api_calls", "--json").out) == DAYS
+
+
+def test_a_window_without_events_has_no_largest_value_and_is_not_unknown(ask: Run, server: FakeServer) -> None:
+    none = {**row(15, None), "state": "known", "events": 0}
+    server.on("GET", "/v1/usage", {"meter": "peak", "total": "3", "data": [row(14, "3"), none]})
+    result = ask("usage", "--meter", "peak", "--window", "day")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(
+        "FROM                     USED  EVENTS\n"
+        "2026-11-15 00:00 +01:00     3       7\n"
+        "2026-11-16 00:00 +01:00  none       0\n"
+        "peak: 3 in all\n"
+        "from "
+    )
+    server.on("GET", "/v1/usage", {"meter": "peak", "total": None, "data": [none]})
+    assert "peak: none in all\n" in ask("usage", "--meter", "peak").out

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from tollkeeper.core.catalog_form import catalog_to_dict
 from tollkeeper.core.catalog_keys import MODELS, SECTIONS
-from tollkeeper.core.metering import Meter
+from tollkeeper.core.metering import Aggregation, Filter, Meter
 from tollkeeper.core.money import EXPONENTS
 from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
 
@@ -35,6 +35,16 @@ unit = "call"
 event_type = "llm.tokens"
 aggregation = "sum"
 value_property = "tokens"
+
+[meters.seats]
+event_type = "session"
+aggregation = "unique"
+value_property = "user"
+filters = [
+  { property = "role", not_equals = "guest" },
+  { property = "team", equals = "ops" },
+  { property = "status", one_of = ["active", "idle"] },
+]
 
 [features.sso]
 kind = "boolean"
@@ -96,6 +106,12 @@ quantity_round = "up"
 discount_order = "first"
 currency = "eur"
 discounts = [{ percent_off = "12.5" }, { amount_off = "2" }]
+
+[[plans.pro.prices]]
+key = "seats"
+meter = "seats"
+model = "per_unit"
+unit_amount = "4"
 """
 
 
@@ -123,17 +139,23 @@ quantities = decimals(9)
 amounts = decimals(12) | decimals(3) | st.just(Decimal(0))
 
 
+filters = st.builds(
+    Filter, properties, st.lists(names, min_size=1, max_size=3, unique=True).map(tuple), st.just(False)
+) | st.builds(Filter, properties, st.tuples(names), st.just(True))
+
+
 @st.composite
 def meters(draw: st.DrawFn, key: str) -> Meter:
-    aggregation = draw(st.sampled_from(["count", "sum"]))
+    aggregation = draw(st.sampled_from(get_args(Aggregation)))
     return Meter(
         key,
         draw(word("AZaz09", "AZaz09._:/-", 128)),
-        "sum" if aggregation == "sum" else "count",
-        draw(properties) if aggregation == "sum" else None,
+        aggregation,
+        None if aggregation == "count" else draw(properties),
         tuple(draw(st.lists(properties, max_size=3, unique=True))),
         draw(st.sampled_from(["attempt", "success"])),
         draw(lines),
+        tuple(draw(st.lists(filters, max_size=3))),
     )
 
 
@@ -189,13 +211,13 @@ def catalogs(draw: st.DrawFn) -> Catalog:
         return draw(st.lists(keys, max_size=most, unique=True))
 
     meter_keys, product_keys, feature_keys = some(4), draw(st.lists(keys, min_size=1, max_size=3, unique=True)), some(4)
-    kinds = st.sampled_from(["boolean", "static", "metered"] if meter_keys else ["boolean", "static"])
+    declared = {key: draw(meters(key)) for key in meter_keys}
+    checkable = [key for key, meter in declared.items() if meter.checkable]
+    kinds = st.sampled_from(["boolean", "static", "metered"] if checkable else ["boolean", "static"])
     features = {}
     for key in feature_keys:
         kind = draw(kinds)
-        features[key] = Feature(
-            key, kind, draw(st.sampled_from(meter_keys)) if kind == "metered" else None, draw(lines)
-        )
+        features[key] = Feature(key, kind, draw(st.sampled_from(checkable)) if kind == "metered" else None, draw(lines))
     plans = {}
     for key in some(3):
         granted: dict[str, bool | int | str] = {}
@@ -209,12 +231,12 @@ def catalogs(draw: st.DrawFn) -> Catalog:
                 name,
                 draw(st.integers(1, 10**6)),
                 draw(st.integers(1, 31_536_000)),
-                draw(st.none() | st.sampled_from(meter_keys)) if meter_keys else None,
+                draw(st.none() | st.sampled_from(checkable)) if checkable else None,
                 draw(st.sampled_from(["key", "customer"])),
             )
             for name in some(3)
         )
-        allowed = draw(st.lists(st.sampled_from(meter_keys), unique=True)) if meter_keys else []
+        allowed = draw(st.lists(st.sampled_from(checkable), unique=True)) if checkable else []
         quotas = tuple(Quota(meter, draw(quantities), draw(st.sampled_from(["hard", "soft"]))) for meter in allowed)
         plans[key] = Plan(
             key,
@@ -228,7 +250,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
     return Catalog(
         draw(st.sampled_from(sorted(EXPONENTS))),
         {key: Product(key, draw(names), draw(lines)) for key in product_keys},
-        {key: draw(meters(key)) for key in meter_keys},
+        declared,
         features,
         plans,
         draw(names),
@@ -242,6 +264,8 @@ def as_toml_data(catalog: Catalog) -> dict[str, Any]:
         return {k: v for k, v in item.items() if k not in left_out and v is not None}
 
     data = catalog_to_dict(catalog)
+    for meter in data["meters"].values():
+        meter["filters"] = [_filter(one) for one in meter["filters"]]
     for section in ("products", "meters", "features"):
         data[section] = {key: without(item, "key") for key, item in data[section].items()}
     for plan in data["plans"].values():
@@ -252,6 +276,14 @@ def as_toml_data(catalog: Catalog) -> dict[str, Any]:
         ]
     data["plans"] = {key: without(item, "key", "version") for key, item in data["plans"].items()}
     return data
+
+
+def _filter(one: dict[str, Any]) -> dict[str, Any]:
+    if one["negated"]:
+        return {"property": one["property"], "not_equals": one["values"][0]}
+    if len(one["values"]) == 1:
+        return {"property": one["property"], "equals": one["values"][0]}
+    return {"property": one["property"], "one_of": one["values"]}
 
 
 def as_written(price: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tollkeeper.core.catalog_faults import Path as KeyPath
 from tollkeeper.core.catalog_faults import path_text
 from tollkeeper.core.catalog_keys import SECTIONS
 from tollkeeper.core.errors import CatalogInvalid
+from tollkeeper.core.metering import Filter
 from tollkeeper.core.plans import Catalog, Plan, RateLimit, Tier
 
 from .catalogs import FULL, any_keys, any_tables, anything, as_toml_data, catalogs, inline, to_toml
@@ -84,7 +85,12 @@ def test_a_catalog_with_every_key_is_read_without_a_warning() -> None:
     assert catalog.plans["pro"].features == {"sso": True, "support": "by e-mail"}
     assert catalog.plans["free"].name == "free"
     assert catalog.meters["api_calls"].group_by == ("region",)
-    assert [price.currency for price in catalog.plans["pro"].prices] == ["usd", "usd", "eur"]
+    assert catalog.meters["seats"].filters == (
+        Filter("role", ("guest",), negated=True),
+        Filter("team", ("ops",)),
+        Filter("status", ("active", "idle")),
+    )
+    assert [price.currency for price in catalog.plans["pro"].prices] == ["usd", "usd", "eur", "usd"]
 
 
 def test_without_products_there_is_one_named_after_the_catalog() -> None:

@@ -22,6 +22,7 @@ SELECT count(*) FROM events;
 INSERT INTO notes SELECT seq, 'of ' || customer FROM events;
 CREATE INDEX unmatched_last ON unmatched (last_seq);
 """
+NOW = len(schema.migrations())
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_later_version_takes_over_a_full_file_and_goes_on_counting(
     filled.reopen()
     filled.app.close()
     after = content(filled.app.files.usage)
-    assert (before.pop("version"), after.pop("version")) == ([1], [2])
+    assert (before.pop("version"), after.pop("version")) == ([NOW], [NOW + 1])
     assert after == before
     db = apsw.Connection(str(filled.app.files.usage))
     assert db.execute("SELECT count(*) FROM notes").get == len(before["events"])
@@ -66,6 +67,35 @@ def test_a_later_version_takes_over_a_full_file_and_goes_on_counting(
     events: list[Any] = [UsageEvent("fresh", "api.call", customer=customer)]
     assert [result.status for result in filled.app.ingest.ingest_wait("live", events)] == ["accepted"]
     assert verify_database(filled.url).ok
+
+
+def test_a_full_file_of_the_first_version_goes_on_counting_with_every_aggregation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It knew count and sum alone. Its meters keep their numbers, its rollups stay as they are, and new meters begin."""
+    with monkeypatch.context() as first:
+        steps = schema.migrations()[:1]
+        first.setattr(schema, "migrations", lambda: steps)
+        spine = Spine(tmp_path)
+        busy(spine, random.Random(8), extras="")
+        spine.app.close()
+    before = content(spine.app.files.usage)
+    assert (before.pop("version"), len(before["events"]) > 300) == ([1], True)
+    assert verify_database(spine.url).ok  # not yet opened, so not yet of this version
+    spine.reopen()
+    spine.app.close()
+    after = content(spine.app.files.usage)
+    assert after.pop("version") == [NOW]
+    assert after == before
+    spine.reopen()
+    busy(spine, random.Random(9))
+    spine.app.close()
+    later = content(spine.app.files.usage)
+    assert later["meters"][: len(before["meters"])] == before["meters"]
+    found = verify_database(spine.url)
+    assert (found.ok, found.events > len(before["events"]) + 300) == (True, True), found.shown
+    spine.reopen()
+    spine.app.close()
 
 
 @pytest.mark.parametrize(
@@ -94,9 +124,9 @@ def test_a_backup_of_an_earlier_version_restores_into_a_later_one(
     filled.reopen()
     filled.app.close()
     backups(filled.url).restore(tmp_path / "backup", force=True)
-    assert content(filled.app.files.usage)["version"] == [1]
+    assert content(filled.app.files.usage)["version"] == [NOW]
     filled.reopen()
     assert verify_database(filled.url).events == made.state.events
     filled.app.close()
-    assert content(filled.app.files.usage)["version"] == [2]
+    assert content(filled.app.files.usage)["version"] == [NOW + 1]
     filled.reopen()

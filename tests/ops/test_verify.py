@@ -26,12 +26,58 @@ MORE = """
 [meters.completions]
 event_type = "llm.completion"
 aggregation = "count"
+[meters.by_three]
+event_type = "llm.completion"
+aggregation = "count"
+group_by = ["model", "region", "user"]
 """
+PLAIN = MORE.partition("[meters.by_three]")[0]
+EXTRAS = """
+[meters.largest]
+event_type = "llm.completion"
+aggregation = "max"
+value_property = "tokens"
+[meters.smallest]
+event_type = "llm.completion"
+aggregation = "min"
+value_property = "tokens"
+group_by = ["model"]
+[meters.last]
+event_type = "llm.completion"
+aggregation = "latest"
+value_property = "tokens"
+group_by = ["region", "model"]
+[meters.mean]
+event_type = "llm.completion"
+aggregation = "avg"
+value_property = "tokens"
+filters = [{property = "model", one_of = ["a", "b"]}, {property = "region", not_equals = "eu"}]
+[meters.users]
+event_type = "llm.completion"
+aggregation = "unique"
+value_property = "user"
+group_by = ["model"]
+[meters.by_region]
+event_type = "api.call"
+aggregation = "count"
+group_by = ["region"]
+"""
+"""A meter of every kind that keeps more than a number and a sum."""
+DATA = (None, {"tokens": Decimal("0.000000001")}, {"tokens": 5}, {"tokens": "-2.5"})
 NOW = datetime.fromtimestamp(START // SECOND, UTC)
 
 
-def busy(spine: Spine, chance: random.Random) -> None:
+def some_data(chance: random.Random) -> dict[str, Any] | None:
+    data: dict[str, Any] | None = chance.choice(DATA)
+    if data is None:
+        return None
+    more = {"model": ("a", "b", None, 7), "region": ("eu", "us"), "user": (1, 2, "3", True, "漢")}
+    return {**data, **{name: chance.choice(values) for name, values in more.items() if chance.random() < 0.8}}
+
+
+def busy(spine: Spine, chance: random.Random, extras: str = EXTRAS) -> None:
     """Some weeks of two customers in two environments, with late events, repeats, unmatched ones and a changed catalog."""
+    spine.app.catalog.apply(CATALOG + extras)
     customers = [spine.customer("pro", zone="Asia/Kathmandu"), spine.customer("free")]
     keys = [spine.key(c, environment=e) for c in customers for e in ("live", "test")]
     for round_number in range(30):
@@ -48,12 +94,12 @@ def busy(spine: Spine, chance: random.Random) -> None:
                     chance.choice(("api.call", "llm.completion", "nobody.counts")),
                     customer=chance.choice(customers),
                     time=now - timedelta(seconds=chance.randrange(20 * 86400)),
-                    data=chance.choice((None, {"tokens": Decimal("0.000000001")}, {"tokens": 5}, {"tokens": "-2.5"})),
+                    data=some_data(chance),
                 )
             )
         spine.app.ingest.ingest_wait(chance.choice(("live", "test")), batch)
         if round_number == 15:
-            spine.app.catalog.apply(CATALOG + MORE)
+            spine.app.catalog.apply(CATALOG + extras + (MORE if extras else PLAIN))
 
 
 def verified(spine: Spine) -> Verification:
@@ -91,6 +137,17 @@ TAMPERING = {
     "(SELECT number FROM names WHERE name = 'api.call'))",
     "a moved cell": "UPDATE rollups SET cell = cell + 1 WHERE rowid_of = 1",
     "an invented rollup": "INSERT INTO rollups SELECT day, environment, customer, meter, 9999, cell, 1, 1, 0 FROM rollups LIMIT 1",
+    "another largest value": "UPDATE kept SET nanos = nanos + 1 WHERE seq = (SELECT max(seq) FROM kept)",
+    "the largest value of another event": "UPDATE kept SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM kept)",
+    "a lost last value": "DELETE FROM kept WHERE seq = (SELECT max(seq) FROM kept)",
+    "a user seen once more": "UPDATE seen SET events = events + 1 WHERE cell = (SELECT max(cell) FROM seen)",
+    "a user who never was": "INSERT INTO seen "
+    "SELECT day, environment, customer, meter, cell, combination, subject, 'x', 1 FROM seen LIMIT 1",
+    "a lost user": "DELETE FROM seen WHERE cell = (SELECT max(cell) FROM seen)",
+    "usage of another model": "UPDATE dimensions SET combination = (SELECT max(number) FROM names) "
+    "WHERE cell = (SELECT min(cell) FROM dimensions)",
+    "a sum of one model": "UPDATE dimensions SET units = units + 1 WHERE cell = (SELECT max(cell) FROM dimensions)",
+    "a lost model": "DELETE FROM dimensions WHERE cell = (SELECT max(cell) FROM dimensions)",
     "unmatched events hidden": "DELETE FROM unmatched",
     "unmatched events miscounted": "UPDATE unmatched SET events = events + 1",
 }
@@ -235,8 +292,11 @@ def test_an_event_at_the_very_boundary_belongs_to_the_period_that_begins() -> No
     )
     rows: list[Row] = [(i, boundary + i - 2, 0, 1, 1, 0, 5, 0, 1, None) for i in range(1, 4)]
     refold.add(rows)
-    rollups, unmatched = refold.take()
+    taken = refold.take()
     quarter = 1_795_000_007 - 1_795_000_007 % 900
-    assert [(key[5], value) for key, value in rollups] == [(quarter, (1, 10**9)), (1_795_000_007, (2, 2 * 10**9))]
-    assert unmatched == []
-    assert refold.take() == ([], [])
+    assert [(key[5], value) for key, value in taken.pop("rollups")] == [
+        (quarter, (1, 10**9)),
+        (1_795_000_007, (2, 2 * 10**9)),
+    ]
+    assert not any(taken.values())
+    assert not any(refold.take().values())

@@ -6,6 +6,7 @@ fails when the schedule says so, and a crash forgets everything that was not com
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from tollkeeper.core.gate import Decision
 from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.ids import ulid
 from tollkeeper.core.keys import ApiKey, digest, make_secret
-from tollkeeper.core.metering import Meter
+from tollkeeper.core.metering import Filter, Meter
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.plans import Plan, Quota, RateLimit
 from tollkeeper.services.clock import Clock
@@ -34,6 +35,7 @@ from tollkeeper.services.ingest import Batch, Ingest
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.snapshots import MeterView
+from tollkeeper.storage.sql.usage.extras import CombinationCap
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.meters import MeterRegistry
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
@@ -42,12 +44,31 @@ from tollkeeper.storage.sql.usage.schema import migrate
 
 SECOND = 1_000_000_000
 START = 1_790_000_000 * SECOND
-QUOTA = 12
+QUOTA = 9
 METERS = (
     Meter("calls", "call", "count"),
     Meter("tokens", "llm", "sum", "tokens"),
+    Meter("largest", "llm", "max", "tokens", ("model",)),
+    Meter("last", "llm", "latest", "tokens"),
+    Meter("models", "llm", "unique", "model"),
+    Meter("by_model", "llm", "sum", "tokens", ("model", "region")),
+    Meter("calls_by_region", "call", "count", None, ("region",)),
+    Meter("calls_of_a", "call", "count", None, filters=(Filter("model", ("a",)),)),
     Meter("llm_calls", "llm", "count"),
+    Meter("many_tokens", "llm", "count", None, filters=(Filter("tokens", ("0", "1"), negated=True),)),
 )
+FIRST = len(METERS) - 2
+MOST_COMBINATIONS = 2
+
+
+def passes(one: dict[str, Any], data: dict[str, Any]) -> bool:
+    value = data.get(one["property"])
+    return (value is not None and str(value) in one["values"]) is not one["negated"]
+
+
+def add(sums: dict[Any, Any], key: Any, billionths: int, events: int = 1) -> None:
+    before = sums.get(key, (0, 0))
+    sums[key] = (before[0] + events, before[1] + billionths)
 
 
 @dataclass
@@ -85,6 +106,10 @@ class World:
     conflicts: int = 0
     duplicates: int = 0
     refused: int = 0
+    kept: int = 0
+    values: int = 0
+    grouped: int = 0
+    overflowed: int = 0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -109,7 +134,7 @@ class World:
                 )  # type: ignore[arg-type]
                 self.keys[raw] = KeyGrant(key, grant)
         self.tokens: list[str] = []
-        self.meters_used = list(METERS[:2])
+        self.meters_used = list(METERS[:FIRST])
         self.numbers = 0
         self.start()
 
@@ -131,6 +156,7 @@ class World:
         self.queue: list[SimSubmission] = []
         self.waiting: list[tuple[SimSubmission, Batch]] = []
         self.log = UsageLog(self.db, now_us=lambda: self.now // 1000, random_ids=RandomIds(self.db, flush_at=8))
+        self.log._combinations = CombinationCap(self.db, MOST_COMBINATIONS)
         clock = Clock(lambda: self.now, lambda: self.now, self.chance.getrandbits)
         self.table = MeterTable(MeterRegistry(self))  # type: ignore[arg-type]
         self.table.use(self.meters_used)
@@ -161,7 +187,9 @@ class World:
     def check(self) -> None:
         raw = self.chance.choice(list(self.keys))
         decision = self.gate.judge(
-            self.gate.find(raw) or self.gate.load(raw), "calls", self.chance.choice((1, 1, 1, 2, "3", 0))
+            self.gate.find(raw) or self.gate.load(raw),
+            self.chance.choice(("calls", "calls", "calls", "calls", "tokens")),
+            self.chance.choice((1, 1, 1, 2, "3", 0)),
         )
         if not decision.amount:
             self.refused += decision.code != "VALID"
@@ -298,7 +326,11 @@ class World:
             self.chance.choice(("call", "llm")) if self.chance.random() < 0.3 else ("call", "llm")[number % 2],
             customer=("ann", "bob")[number // 2 % 2],
             time=time,
-            data={"tokens": number},
+            data={
+                "tokens": number * number % 7,
+                **({"model": "abc"[number % 3]} if number % 4 else {}),
+                **({"region": number % 5} if number % 2 else {}),
+            },
         )
 
     def commit(self) -> None:
@@ -350,7 +382,7 @@ class World:
 
     def apply(self) -> None:
         """Another catalog, while requests are in the queue."""
-        self.meters_used = list(METERS[: self.chance.choice((2, 3))])
+        self.meters_used = list(METERS[: self.chance.choice((FIRST - 1, FIRST, FIRST + 1, len(METERS)))])
         self.table.use(self.meters_used)
         self.gate.drop(None)
 
@@ -364,48 +396,87 @@ class World:
         for where, (customer, type, value, time) in self.acknowledged.items():
             event = logged[where]
             assert (event.customer, event.type, event.time) == (customer, type, time)
-            assert value == (
-                event.quantity if type == "call" else int((event.data or "0").partition(":")[2].rstrip("}") or 0)
-            )
+            assert value == (event.quantity if type == "call" else json.loads(event.data or "{}").get("tokens", 0))
         self.hold_rollups()
         if not self.queue:
             self.hold_totals()
 
-    def refold(self) -> dict[tuple[int, str, int, int], tuple[int, int]]:
-        """(environment, customer, meter, cell) → (events, billionths), from the log and the epochs alone."""
+    def refold(self) -> dict[str, dict[Any, Any]]:
+        """What each table holds, subjects left out, from the log and the epochs alone."""
         epochs = [
-            (number, key, definition, since, until)
-            for number, key, definition, since, until in self.db.execute(
-                "SELECT number, key, definition, from_epoch, until_epoch FROM meters JOIN meter_epochs USING (number)"
+            (number, json.loads(definition), since, until or 1 << 60)
+            for number, definition, since, until in self.db.execute(
+                "SELECT number, definition, from_epoch, until_epoch FROM meters JOIN meter_epochs USING (number)"
             )
         ]
-        folded: dict[tuple[int, str, int, int], tuple[int, int]] = {}
+        folded: dict[str, dict[Any, Any]] = {"rollups": {}, "dimensions": {}, "kept": {}, "seen": {}}
+        combinations: dict[Any, set[str]] = {}
+        kept: dict[Any, list[Any]] = {}
         for event in self.reader.events():
             grant = self.customers[event.environment, event.customer]
             assert grant.subscription is not None
             start = period_at(grant.subscription.anchor, grant.subscription.zone, event.time)[0] // 1_000_000
             cell = max(event.time // 1_000_000 // 900 * 900, start)
-            for number, _, definition, since, until in epochs:
-                if f'"event_type":"{event.type}"' not in definition or not since <= event.epoch < (until or 1 << 60):
+            data = json.loads(event.data or "{}")
+            for number, meter, since, until in epochs:
+                if meter["event_type"] != event.type or not since <= event.epoch < until:
                     continue
-                value = event.quantity
-                if '"sum"' in definition:
-                    value = int((event.data or "0").partition(":")[2].rstrip("}"))
+                if not all(passes(one, data) for one in meter.get("filters", ())):
+                    continue
+                way = meter["aggregation"]
+                value = event.quantity if way == "count" else data.get(meter["value_property"])
+                if value is None:
+                    continue
                 key = (int(event.environment == "test"), event.customer, number, cell)
-                events, total = folded.get(key, (0, 0))
-                folded[key] = (events + 1, total + value * 10**9)
+                adds = value * 10**9 if way in ("count", "sum") else 0
+                add(folded["rollups"], key, adds)
+                combination = ""
+                if meter["group_by"]:
+                    texts = [None if data.get(name) is None else str(data[name]) for name in meter["group_by"]]
+                    combination = json.dumps(texts, separators=(",", ":"))
+                    known = combinations.setdefault((*key[:3], start), set())
+                    if combination not in known and len(known) >= MOST_COMBINATIONS:
+                        combination = "other"
+                    else:
+                        known.add(combination)
+                    add(folded["dimensions"], (*key, combination), adds)
+                key = (*key, combination)
+                this = (value, event.time, event.seq)
+                if way == "max":
+                    kept.setdefault(key, []).append(((value, -event.seq), this))
+                elif way == "latest":
+                    kept.setdefault(key, []).append(((event.time, event.seq), this))
+                elif way == "unique":
+                    add(folded["seen"], (*key, str(value)), 0)
+        folded["kept"] = {key: max(found)[1] for key, found in kept.items()}
         return folded
 
-    def hold_rollups(self) -> None:
-        stored: dict[tuple[int, str, int, int], tuple[int, int]] = {}
-        for environment, customer, meter, cell, events, units, nanos in self.db.execute(
-            """SELECT environment, c.name, meter, cell, events, units, nanos FROM rollups
-               JOIN names c ON c.number = customer"""
+    def stored(self) -> dict[str, dict[Any, Any]]:
+        """The tables as they are."""
+        who = "environment, c.name, meter, cell"
+        what = f"""{who}, CASE combination WHEN 0 THEN '' WHEN -1 THEN 'other'
+            ELSE (SELECT name FROM names WHERE number = combination) END"""
+        read = self.db.execute
+        found: dict[str, dict[Any, Any]] = {"rollups": {}, "dimensions": {}, "kept": {}, "seen": {}}
+        for table, columns in (("rollups", who), ("dimensions", what)):
+            rows = read(f"SELECT {columns}, events, units, nanos FROM {table} JOIN names c ON c.number = customer")
+            for *key, events, units, nanos in rows:
+                add(found[table], tuple(key), units * 10**9 + nanos, events)
+        for *key, units, nanos, time, seq in read(
+            f"SELECT {what}, units, nanos, time, seq FROM kept JOIN names c ON c.number = customer"
         ):
-            key = (environment, customer, meter, cell)
-            before = stored.get(key, (0, 0))
-            stored[key] = (before[0] + events, before[1] + units * 10**9 + nanos)
-        assert stored == self.refold()
+            assert nanos == 0
+            kept = found["kept"].setdefault(tuple(key), [])
+            kept.append((units, time, seq))
+        largest = {n for (n,) in read("SELECT number FROM meters WHERE key = 'largest'")}
+        for key, kept in found["kept"].items():  # one for each subject
+            found["kept"][key] = max(kept, key=lambda one: (one[0], -one[2]) if key[2] in largest else (one[1], one[2]))
+        for *key, events in read(f"SELECT {what}, value, events FROM seen JOIN names c ON c.number = customer"):
+            add(found["seen"], tuple(key), 0, events)
+        return found
+
+    def hold_rollups(self) -> None:
+        assert self.stored() == self.refold()
 
     def hold_totals(self) -> None:
         for (environment, customer), account in list(self.gate._accounts.items()):
@@ -417,7 +488,7 @@ class World:
                 if held.amount and view.account is account and held.resets_at == account.end:
                     expected[view.entry.number] += held.amount
                     for other in view.others:
-                        expected[other.number] += 10**9 if other.by_count else held.amount
+                        expected[other.number] += other.adds(held.amount, view.property) or 0
             kept = {meter: total.used for meter, total in account.totals.items() if total.used}
             assert kept == {meter: value for meter, value in expected.items() if value}
 
@@ -425,3 +496,9 @@ class World:
         while self.queue:
             self.commit()
         self.hold()
+        read = self.db.execute
+        self.kept, self.values = (read(f"SELECT count(*) FROM {table}").get for table in ("kept", "seen"))  # type: ignore[assignment]
+        self.grouped, self.overflowed = (
+            read(f"SELECT count(*) FROM dimensions WHERE combination {which}").get  # type: ignore[misc]
+            for which in ("> 0", "< 0")
+        )

@@ -20,6 +20,7 @@ EXAMPLES = examples(
     "tollkeeper usage acme --meter api_calls",
     "tollkeeper usage acme --meter api_calls --from 7d --window day",
     "tollkeeper usage --meter tokens --group-by customer --environment test",
+    "tollkeeper usage acme --meter tokens --group-by model --group-by region",
 )
 BAR = "▏▎▍▌▋▊▉█"
 BAR_WIDTH = 24
@@ -42,7 +43,8 @@ def usage(
         str | None, typer.Option(metavar="ZONE", help="Time zone of days and times; yours otherwise.")
     ] = None,
     group_by: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Split by customer or key; several times.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Split by customer, key or a dimension of the meter; several times."),
     ] = None,
     environment: Annotated[Environment | None, typer.Option(help="live or test.", show_default=False)] = None,
     json: Json = False,
@@ -85,7 +87,7 @@ def _show(found: dict[str, Any], windows: bool, zone: tzinfo | None) -> None:
     """A line for each window and group, and the total with its span."""
     rows: list[dict[str, Any]] = found["data"]
     dimensions = list(dict.fromkeys(name for row in rows for name in row["group"]))
-    known = [Decimal(row["value"]) for row in rows if row["state"] == "known"]
+    known = [Decimal(row["value"]) for row in rows if row["value"] is not None]
     if windows or dimensions:
         most = max(known, default=Decimal(0))
         made = terminal.table(
@@ -96,15 +98,18 @@ def _show(found: dict[str, Any], windows: bool, zone: tzinfo | None) -> None:
         for row in rows:
             cells: list[Any] = [shown_time(row["start"], zone)] if windows else []
             cells += [str(row["group"].get(name) or "") for name in dimensions]
-            if row["state"] == "known":
+            if row["value"] is not None:
                 drawn = bar(Decimal(row["value"]), most, BAR_WIDTH) if bars else ""
                 cells += [grouped(row["value"]), grouped(row["events"]), terminal.styled(drawn, "cyan")]
+            elif row["state"] == "known":  # no event to take a value of
+                cells += ["none", grouped(row["events"]), ""]
             else:
                 cells += [terminal.styled("unknown", "yellow"), "", ""]
             terminal.add_row(made, *cells)
         terminal.show_table(made)
-    terminal.say(f"{found['meter']}: {grouped(found['total'])} in all", "bold")
-    if unknown := len(rows) - len(known):
+    total = "none" if found["total"] is None else grouped(found["total"])
+    terminal.say(f"{found['meter']}: {total} in all", "bold")
+    if unknown := sum(row["state"] == "unknown" for row in rows):
         terminal.say(f"{unknown} of {plural(len(rows), 'line')} unknown, and not in the total", "yellow")
     if rows:
         start, end = min(row["start"] for row in rows), max(row["end"] for row in rows)

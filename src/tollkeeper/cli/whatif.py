@@ -206,7 +206,7 @@ def _meter(offers: Catalog, named: str | None) -> Meter:
         if named not in offers.meters:
             raise typer.BadParameter(f"the catalog has {', '.join(offers.meters) or 'no meters'}", param_hint="--meter")
         return offers.meters[named]
-    counts = [one for one in offers.meters.values() if one.aggregation == "count"]
+    counts = [one for one in offers.meters.values() if one.aggregation == "count" and not one.filters]
     if len(counts) != 1:
         found = ", ".join(one.key for one in counts) or "none"
         raise typer.BadParameter(

@@ -16,7 +16,7 @@ from tollkeeper.core.catalog_read import MAX_FAULTS, Reader, Values
 from tollkeeper.core.catalog_rules import check_rules, find_warnings
 from tollkeeper.core.catalog_source import read_toml
 from tollkeeper.core.errors import CatalogInvalid
-from tollkeeper.core.metering import Meter
+from tollkeeper.core.metering import Filter, Meter
 from tollkeeper.core.plans import (
     DEFAULT_WEIGHT,
     Catalog,
@@ -81,12 +81,24 @@ def _build(top: Values) -> Catalog:
     return Catalog(
         currency=top["currency"],
         products={key: Product(key, item["name"], item["description"]) for key, item in top["products"].items()},
-        meters={key: Meter(key, **_fields(item)) for key, item in top["meters"].items()},
+        meters={key: _build_meter(key, item) for key, item in top["meters"].items()},
         features={key: Feature(key, **_fields(item)) for key, item in top["features"].items()},
         plans={key: _build_plan(key, item) for key, item in top["plans"].items()},
         name=top["name"],
         shadow=top["shadow"],
     )
+
+
+def _build_meter(key: str, meter: Values) -> Meter:
+    return Meter(key, **{**_fields(meter), "filters": tuple(_build_filter(item) for _, item in meter["filters"])})
+
+
+def _build_filter(item: Values) -> Filter:
+    if (values := item["one_of"]) is not None:
+        return Filter(item["property"], values)
+    if (value := item["equals"]) is not None:
+        return Filter(item["property"], (value,))
+    return Filter(item["property"], (item["not_equals"],), negated=True)
 
 
 def _build_plan(key: str, plan: Values) -> Plan:

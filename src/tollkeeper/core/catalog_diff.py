@@ -13,13 +13,13 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from tollkeeper.core.catalog_faults import Fault
-from tollkeeper.core.metering import Meter, format_quantity
+from tollkeeper.core.metering import Filter, Meter, format_quantity
 from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Tier
 
 _SIGN: Final = {"added": "+", "changed": "~", "removed": "-"}
 _NAMED_BY: Final = {"limits": "name", "quotas": "meter", "prices": "key"}
 _FIXED: Final = {
-    "meters": ("event_type", "aggregation", "value_property", "group_by"),
+    "meters": ("event_type", "aggregation", "value_property", "group_by", "filters"),
     "features": ("kind",),
 }
 
@@ -197,6 +197,8 @@ def _item(item: Any) -> str:
             if item.percent_off
             else f"-{format_quantity(item.amount_off or Decimal(0))}"
         )
+    if isinstance(item, Filter):
+        return f"{item.property} {'not ' if item.negated else ''}{' or '.join(item.values)}"
     return item if isinstance(item, str) else _tier(item)
 
 

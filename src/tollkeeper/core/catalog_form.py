@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 from tollkeeper.core.errors import CatalogInvalid
-from tollkeeper.core.metering import Meter, format_quantity
+from tollkeeper.core.metering import Filter, Meter, format_quantity
 from tollkeeper.core.plans import Catalog, Discount, Feature, Plan, Price, Product, Quota, RateLimit, Tier
 
 T = TypeVar("T")
@@ -57,10 +57,15 @@ def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
         "shadow": list(catalog.shadow),
         "currency": catalog.currency,
         "products": {key: _plain(product) for key, product in catalog.products.items()},
-        "meters": {key: _plain(meter) for key, meter in catalog.meters.items()},
+        "meters": {key: _meter_to_dict(meter) for key, meter in catalog.meters.items()},
         "features": {key: _plain(feature) for key, feature in catalog.features.items()},
         "plans": {key: plan_to_dict(plan) for key, plan in catalog.plans.items()},
     }
+
+
+def _meter_to_dict(meter: Meter) -> dict[str, Any]:
+    filters = [{**_plain(one), "values": list(one.values)} for one in meter.filters]
+    return {**_plain(meter), "group_by": list(meter.group_by), "filters": filters}
 
 
 def catalog_from_dict(data: Mapping[str, Any]) -> Catalog:
@@ -123,10 +128,15 @@ def _plan(data: Mapping[str, Any]) -> Plan:
     return Plan(**{**data, **parts})
 
 
+def _meter(data: Mapping[str, Any]) -> Meter:
+    filters = tuple(Filter(**{**one, "values": tuple(one["values"])}) for one in data.get("filters", ()))
+    return Meter(**{**data, "group_by": tuple(data["group_by"]), "filters": filters})
+
+
 def _catalog(data: Mapping[str, Any]) -> Catalog:
     parts = {
         "products": {key: Product(**item) for key, item in data["products"].items()},
-        "meters": {key: Meter(**{**item, "group_by": tuple(item["group_by"])}) for key, item in data["meters"].items()},
+        "meters": {key: _meter(item) for key, item in data["meters"].items()},
         "features": {key: Feature(**item) for key, item in data["features"].items()},
         "plans": {key: _plan(item) for key, item in data["plans"].items()},
         "shadow": tuple(data.get("shadow", ())),

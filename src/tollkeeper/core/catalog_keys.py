@@ -21,15 +21,18 @@ from tollkeeper.core.catalog_kinds import (
     static,
     text,
     up_to,
+    values,
     whole,
 )
-from tollkeeper.core.metering import Aggregation
+from tollkeeper.core.metering import MAX_VALUE, Aggregation
 from tollkeeper.core.plans import DEFAULT_WEIGHT
 
 REQUIRED: Final = object()
 DEPENDS: Final = object()  # the default depends on other keys; `meaning` says how
 
 MAX_PRODUCTS: Final = 50
+MAX_FILTERS: Final = 10
+MAX_FILTER_VALUES: Final = 50
 MAX_METERS: Final = 100
 MAX_FEATURES: Final = 200
 MAX_PLANS: Final = 100
@@ -68,6 +71,7 @@ _CURRENCY: Final = currency()
 _PROPERTY: Final = pattern(
     "a property name of letters, digits, _ and -, at most 63 characters", r"[A-Za-z_][A-Za-z0-9_-]{0,62}"
 )
+_VALUE: Final = text(MAX_VALUE)
 _EVENT_TYPE: Final = pattern(
     'an event type such as "api.call": letters, digits and . _ : / -, at most 128 characters',
     r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}",
@@ -105,20 +109,39 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             "aggregation",
             one_of(*get_args(Aggregation)),
             REQUIRED,
-            'How events become a number. This version counts "count" and "sum". Cannot change once applied.',
+            "How the events of a window become a number; latest is the value of the latest event, unique how many different "
+            "values there were. Cannot change once applied.",
         ),
         Key(
             "value_property",
             _PROPERTY,
             None,
-            'The property of `data` that is summed; required unless the aggregation is "count", which takes none. '
-            "Cannot change once applied.",
+            'The property of `data` that is summed, averaged and so on; required unless the aggregation is "count", which takes '
+            "none. Cannot change once applied.",
         ),
         Key(
             "group_by", dimensions(), (), "Properties of `data` that usage is also kept by. Cannot change once applied."
         ),
+        Key(
+            "filters",
+            TABLE,
+            (),
+            f"Filters, an array of tables; at most {MAX_FILTERS}. Only events that pass all of them are counted. "
+            "Cannot change once applied.",
+        ),
         Key("count_on", one_of("attempt", "success"), "success", "Whether a call that failed is counted too."),
         Key("unit", text(32, 0), "", "What one of it is called, such as call or token."),
+    ),
+    "meters.KEY.filters": (
+        Key("property", _PROPERTY, REQUIRED, "The property of `data` that is looked at."),
+        Key("equals", _VALUE, None, "Passes when the property has this value."),
+        Key("one_of", values(MAX_FILTER_VALUES, _VALUE), None, "Passes when it has one of these."),
+        Key(
+            "not_equals",
+            _VALUE,
+            None,
+            "Passes when it has another value or is missing. Each filter has one of the three.",
+        ),
     ),
     "features.KEY": (
         Key(

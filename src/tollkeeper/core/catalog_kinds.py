@@ -160,6 +160,18 @@ def plan_keys() -> Kind:
     return Kind('an array of plan keys, or ["*"]', read)
 
 
+def values(most: int, kind: Kind) -> Kind:
+    def read(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not 1 <= len(value) <= most:
+            raise Unfit
+        found = tuple(kind.read(item) for item in value)
+        if len(set(found)) < len(found):
+            raise Unfit("each once")
+        return found
+
+    return Kind(f"an array of 1 to {most} items, each {kind.expected}", read)
+
+
 def up_to() -> Kind:
     quantity = decimal("a quantity", 9, least="0.000000001")
 

@@ -39,6 +39,9 @@ class Reader:
         top["meters"] = self.tables(top["meters"], ("meters",), keys.MAX_METERS)
         top["features"] = self.tables(top["features"], ("features",), keys.MAX_FEATURES)
         top["plans"] = self.tables(top["plans"], ("plans",), keys.MAX_PLANS)
+        for key, meter in top["meters"].items():
+            at = ("meters", key, "filters")
+            meter["filters"] = self.array(meter["filters"], at, "meters.KEY.filters", keys.MAX_FILTERS)
         for key, plan in top["plans"].items():
             self.plan(plan, ("plans", key))
         return top

@@ -17,7 +17,7 @@ from tollkeeper.core.money import EXPONENTS
 from tollkeeper.core.plans import Catalog, Plan, Price, Quota
 from tollkeeper.core.shadow import ALL
 
-COUNTED: Final = ("count", "sum")  # aggregations that this version folds
+_OPERATORS: Final = ("equals", "one_of", "not_equals")
 
 
 def check_rules(reader: Reader, top: Values) -> None:
@@ -27,6 +27,7 @@ def check_rules(reader: Reader, top: Values) -> None:
     declared = top["written"].get("meters", {})
     for key, feature in top["features"].items():
         _feature(reader, feature, ("features", key), declared)
+        _checked(reader, feature, ("features", key), top)
     _shadow(reader, top)
     _products(reader, top)
     for key, plan in top["plans"].items():
@@ -34,6 +35,7 @@ def check_rules(reader: Reader, top: Values) -> None:
 
 
 def _meter(reader: Reader, meter: Values, path: Path) -> None:
+    _filters(reader, meter, path)
     aggregation = meter.get("aggregation")
     if aggregation is None:
         return
@@ -43,10 +45,29 @@ def _meter(reader: Reader, meter: Values, path: Path) -> None:
         reader.fault(at, "no value_property with the aggregation count", found_text(written))
     if aggregation != "count" and written is None:
         reader.fault(at, f"the property of data whose {aggregation} is taken", "nothing")
-    if aggregation not in COUNTED:
-        reader.fault(
-            (*path, "aggregation"), '"count" or "sum"', found_text(aggregation), "not yet counted by this version"
-        )
+
+
+def _filters(reader: Reader, meter: Values, path: Path) -> None:
+    for i, one in meter["filters"]:
+        given = [name for name in _OPERATORS if name in one["written"]]
+        if len(given) != 1:
+            reader.fault(
+                (*path, "filters", i), f"one of {', '.join(_OPERATORS)}", " and ".join(given) or "none of them"
+            )
+
+
+def _checked(reader: Reader, item: Values, path: Path, top: Values) -> None:
+    """A limit, a quota or a feature that is one is judged when a check comes, and a check brings a quantity and no other data."""
+    meter = top["meters"].get(item.get("meter", ""))
+    if meter is None:
+        return
+    what = f"its aggregation is {meter.get('aggregation')}"
+    if meter.get("aggregation", "count") in ("count", "sum"):
+        if not meter["filters"]:
+            return
+        what = "it has filters"
+    hint = f"{what}, and a check brings nothing but a quantity; price it, or watch it with /v1/usage"
+    reader.fault((*path, "meter"), "a meter that counts or sums, without filters", found_text(item["meter"]), hint)
 
 
 def _feature(reader: Reader, feature: Values, path: Path, meters: Any) -> None:
@@ -94,6 +115,8 @@ def _plan(reader: Reader, plan: Values, path: Path, top: Values, meters: Any) ->
         for i, item in plan[name]:
             at = (*path, name, i)
             _reference(reader, item, "meter", at, meters)
+            if name != "prices":
+                _checked(reader, item, at, top)
             if once in item and item[once] in seen:
                 expected = f"each {once} once among the {name} of a plan"
                 reader.fault((*at, once), expected, found_text(item[once]), f"{name}[{seen[item[once]]}] has it")

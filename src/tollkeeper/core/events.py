@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.ids import CROCKFORD, ulid_of
-from tollkeeper.core.metering import format_quantity, join_quantity
+from tollkeeper.core.metering import Aggregation, format_quantity, join_quantity
 
 TEXT: Final = 0
 UUID_TIMED: Final = 1
@@ -48,6 +48,25 @@ class Fold(NamedTuple):
 
 FoldTuple: TypeAlias = tuple[int, int, int, int]
 
+
+class Extra(NamedTuple):
+    """What one event adds to one meter beyond its fold: to a group, to a kept value, to the values that were seen.
+
+    `combination` is the JSON array of its dimensions' values (None: the meter has none), capped within the period [start, end) in
+    seconds. `value` is what a unique meter counts.
+    """
+
+    meter: int
+    cell: int
+    aggregation: Aggregation
+    units: int
+    nanos: int
+    value: str | None
+    combination: str | None
+    start: int
+    end: int
+
+
 LogRow: TypeAlias = tuple[
     int,
     str,
@@ -61,12 +80,13 @@ LogRow: TypeAlias = tuple[
     "str | None",
     "tuple[FoldTuple, ...]",
     int,
+    "tuple[Extra, ...]",
 ]
-"""flags, source, stored id, digest (random ids only), type, subject, customer, time µs, quantity, data, folds, epoch.
+"""flags, source, stored id, digest (random ids only), type, subject, customer, time µs, quantity, data, folds, epoch, extras.
 
 A plain tuple, since one is made per event on the hot path. flags = environment + 2 × kind of id (environment: 0 live, 1 test).
 `quantity` is what a count meter counts: 1, or the cost of a check. `data` is canonical JSON text. `epoch` is the set of meters it was
-judged by.
+judged by. `extras` is empty but for meters that keep more than a number and a sum.
 """
 
 

@@ -1,4 +1,4 @@
-"""Meters, events and exact quantities.
+"""Meters, events, exact quantities, and the values events are told apart by.
 
 A quantity is a decimal of at most 15 digits before the point and 9 after it. It is folded as two integers, whole units and
 billionths (0 ≤ nanos < 10⁹), so that SQL adds it exactly and a sum never passes through a float.
@@ -7,6 +7,7 @@ billionths (0 ≤ nanos < 10⁹), so that SQL adds it exactly and a sum never pa
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -18,13 +19,33 @@ Aggregation = Literal["count", "sum", "max", "min", "avg", "latest", "unique"]
 NANOS = 1_000_000_000
 MAX_UNITS = 10**15
 CELL_SECONDS = 900
+MAX_VALUE: Final = 128
+"""Characters of a value of `data` that events are told apart by: a dimension, what a unique meter counts."""
+SUMMED: Final = ("count", "sum", "avg")
+"""Aggregations that need no more than how many events there were and their sum."""
 _MAX_TEXT: Final = 40
 _NUMBER: Final = re.compile(r"([+-]?)([0-9]+)(?:\.([0-9]+))?([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Keeps the events whose `data[property]` is one of `values`; `negated`: the others, those without the property included."""
+
+    property: str
+    values: tuple[str, ...]
+    negated: bool = False
+
+    def passes(self, value: str | None) -> bool:
+        """`value`: text of the property, None without it."""
+        return (value in self.values) is not self.negated
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """What is counted: events of `event_type`, or the sum of their `data[value_property]`, by `group_by` dimensions."""
+    """What is counted: events of `event_type` that pass all `filters`, or what `aggregation` makes of their `data[value_property]`.
+
+    Also kept apart by `group_by`: at most three properties of `data`.
+    """
 
     key: str
     event_type: str
@@ -33,6 +54,18 @@ class Meter:
     group_by: tuple[str, ...] = ()
     count_on: Literal["attempt", "success"] = "success"
     unit: str = ""
+    filters: tuple[Filter, ...] = ()
+
+    @property
+    def checkable(self) -> bool:
+        """Whether a check can be counted by it: a check brings a quantity and no other data."""
+        return self.aggregation in ("count", "sum") and not self.filters
+
+
+class ValueInvalid(InvalidRequest):
+    """A value that events are told apart by is text without NUL, a number, true or false, of at most 128 characters."""
+
+    code = "value_invalid"
 
 
 class QuantityInvalid(InvalidRequest):
@@ -98,3 +131,41 @@ def format_quantity(value: Decimal) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("", "-0") else text
+
+
+def value_text(value: Any) -> str | None:
+    """The text by which a value of `data` is told apart from others; None without one (missing or null).
+
+    A number is its decimal without exponent or trailing zeros, so 1, 1.0 and "1" are the same. Raises ValueInvalid.
+    """
+    if value is None:
+        return None
+    if type(value) is str:
+        text = value
+    elif type(value) is bool:
+        text = "true" if value else "false"
+    elif isinstance(value, int) and -(10**MAX_VALUE) < value < 10**MAX_VALUE:
+        text = str(int(value))
+    elif isinstance(value, Decimal | float):
+        number = Decimal(repr(value)) if isinstance(value, float) else value
+        if not number.is_finite() or abs(number.adjusted()) >= MAX_VALUE:
+            raise ValueInvalid
+        text = format_quantity(number)
+    else:
+        raise ValueInvalid
+    if len(text) > MAX_VALUE or "\0" in text:
+        raise ValueInvalid
+    return text
+
+
+def filter_text(value: Any) -> str | None:
+    """`value_text` for a filter, for which what has no such text is merely another value: "" is none that a filter names."""
+    try:
+        return value_text(value)
+    except ValueInvalid:
+        return ""
+
+
+def passes(filters: tuple[Filter, ...], data: Mapping[str, Any] | None) -> bool:
+    """Whether an event with this `data` passes all of them."""
+    return all(one.passes(None if data is None else filter_text(data.get(one.property))) for one in filters)

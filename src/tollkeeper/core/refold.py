@@ -12,16 +12,14 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
-from tollkeeper.core.metering import CELL_SECONDS, NANOS, Meter, QuantityInvalid, split_quantity
+from tollkeeper.core.metering import CELL_SECONDS, NANOS, SUMMED, Meter, QuantityInvalid, split_quantity
+from tollkeeper.core.refold_extras import LAYOUTS, DataInvalid, ExtraFold, Layout, Rows, Value
 
 Row: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, "str | None"]
 """seq, time µs, flags (environment in bit 0), source, type, subject, customer, epoch, quantity, data."""
 
 Key: TypeAlias = tuple[int, int, int, int, int, int]
 """day, environment, customer, meter, subject, cell (its start in seconds)."""
-
-Value: TypeAlias = tuple[int, int]
-"""events, billionths."""
 
 Period: TypeAlias = Callable[[int, int, int], "tuple[int, int] | None"]
 """(environment, customer, time µs) → the period [start, end) in µs; None when nobody knows the customer any more."""
@@ -30,13 +28,16 @@ DAY_US = 86_400_000_000
 CACHED_VALUES = 10_000
 OTHER_SUBJECT = -1
 """Subjects beyond a day's bound, folded together."""
+OTHER_COMBINATION = "other"
+"""Combinations of dimensions beyond a period's bound, folded together. No combination has this text: each is an array."""
 
 
 class Rule(NamedTuple):
-    """A meter as far as it folds. `property` None: it counts events."""
+    """A meter as far as it folds. `property` None: it counts events. `extra`: the meter, when it keeps more than a number and a sum."""
 
     number: int
     property: str | None
+    extra: Meter | None
 
 
 class MeterHistory:
@@ -47,14 +48,14 @@ class MeterHistory:
 
     def rules(self, epoch: int, event_type: str) -> tuple[Rule, ...]:
         return tuple(
-            Rule(number, None if meter.aggregation == "count" else meter.value_property)
+            Rule(
+                number,
+                None if meter.aggregation == "count" else meter.value_property,
+                meter if meter.aggregation not in SUMMED or meter.group_by or meter.filters else None,
+            )
             for number, meter, since, until in self._spans
             if meter.event_type == event_type and since <= epoch and (until is None or epoch < until)
         )
-
-
-class DataInvalid(Exception):
-    """An event of the log cannot be folded; the message names its sequence number."""
 
 
 MOVED = (-(1 << 62), 1 << 62)
@@ -76,22 +77,24 @@ class Refold:
         self._values: dict[tuple[str, str], int | None] = {}
         self._rollups: dict[Key, list[int]] = {}
         self._unmatched: dict[tuple[int, int, int, int], list[int]] = {}
+        self._extras = ExtraFold()
         self.uncut: set[tuple[int, int]] = set()
         self.unknown: set[tuple[int, int]] = set()
         self.events = 0
 
     @property
     def size(self) -> int:
-        """Rollups in memory."""
-        return len(self._rollups)
+        """Rows in memory."""
+        return len(self._rollups) + self._extras.size
 
-    def take(self) -> tuple[list[tuple[Key, Value]], list[tuple[tuple[int, int, int, int], Value]]]:
-        """Rollups, then unmatched events as (day, environment, type, source) → (events, last sequence); sorted."""
-        rollups: list[tuple[Key, Value]] = [(key, (e, b)) for key, (e, b) in sorted(self._rollups.items())]
-        unmatched = [(key, (events, last)) for key, (events, last) in sorted(self._unmatched.items())]
+    def take(self) -> dict[str, Rows]:
+        """Rows by table, sorted; those of `unmatched` are (day, environment, type, source) → (events, last sequence)."""
+        taken = self._extras.take()
+        taken["rollups"] = [(key, (e, b)) for key, (e, b) in sorted(self._rollups.items())]
+        taken["unmatched"] = [(key, (events, last)) for key, (events, last) in sorted(self._unmatched.items())]
         self._rollups.clear()
         self._unmatched.clear()
-        return rollups, unmatched
+        return taken
 
     def add(self, rows: Iterable[Row]) -> None:
         """Raises DataInvalid."""
@@ -112,8 +115,12 @@ class Refold:
                     period = self._find_period(environment, customer, at)
                 if cell < period[0]:
                     cell = period[0]
-                for number, property in rules:
-                    billionths = quantity * NANOS if property is None else self._value(seq, data, property)
+                for number, property, extra in rules:
+                    if extra is not None:
+                        place = (environment, customer, subject, cell)
+                        billionths = self._extras.add(number, extra, place, (seq, at, quantity, data))
+                    else:
+                        billionths = quantity * NANOS if property is None else self._value(seq, data, property)
                     if billionths is None:
                         continue
                     folded = True
@@ -165,52 +172,71 @@ class Refold:
 
 
 class Difference(NamedTuple):
-    """A rollup that is not what the log says. `stored` or `refolded` None: there is none."""
+    """A row that is not what the log says. `stored` or `refolded` None: there is none."""
 
-    key: tuple[int, ...]
+    key: tuple[Any, ...]
     stored: Value | None
     refolded: Value | None
 
 
-def comparable(
-    rows: Iterable[tuple[Key, Value]], uncut: set[tuple[int, int]], capped: set[tuple[int, int, int]]
-) -> Iterator[tuple[Key, Value]]:
-    """Sorted rollups, added up where one side cannot know how the other divided them.
+class Uncertain(NamedTuple):
+    """Where one side cannot know how the other divided its rows.
 
-    `uncut`: (environment, customer) whose periods nobody knows, by quarters of an hour. `capped`: (day, environment, customer) with so many
-    subjects that some were folded together, without subjects.
+    `uncut`: (environment, customer) whose periods nobody knows. `capped`: (day, environment, customer) with so many subjects that some
+    were folded together. `crowded`: (day, environment, customer, meter) the same with combinations.
     """
+
+    uncut: set[tuple[int, int]]
+    capped: set[tuple[int, int, int]]
+    crowded: set[tuple[int, int, int, int]]
+
+
+def comparable(
+    rows: Iterable[tuple[tuple[Any, ...], Value]], table: str, uncertain: Uncertain
+) -> Iterator[tuple[tuple[Any, ...], Value]]:
+    """Sorted rows, merged where they are uncertain: by quarters of an hour, without subjects, without combinations."""
+    layout = LAYOUTS[table]
     for group, members in groupby(rows, lambda row: row[0][:4]):
         day, environment, customer, meter = group
-        whole = (environment, customer) in uncut
-        together = (day, environment, customer) in capped
-        if not whole and not together:
+        whole = (environment, customer) in uncertain.uncut
+        together = (day, environment, customer) in uncertain.capped
+        crowded = layout.combination is not None and (day, environment, customer, meter) in uncertain.crowded
+        if not whole and not together and not crowded:
             yield from members
             continue
-        sums: dict[Key, Value] = {}
-        for (*_, subject, cell), (events, billionths) in members:
-            key = (
-                day,
-                environment,
-                customer,
-                meter,
-                OTHER_SUBJECT if together else subject,
-                cell - cell % CELL_SECONDS if whole else cell,
-            )
-            before = sums.get(key, (0, 0))
-            sums[key] = (before[0] + events, before[1] + billionths)
-        yield from sorted(sums.items())
+        merged: dict[tuple[Any, ...], Value] = {}
+        for key, value in members:
+            wide = _widened(key, layout, whole, together, crowded)
+            before = merged.get(wide)
+            if before is None:
+                merged[wide] = value
+            elif layout.greater:
+                merged[wide] = max(before, value)
+            else:
+                merged[wide] = tuple(a + b for a, b in zip(before, value, strict=True))
+        yield from sorted(merged.items())
+
+
+def _widened(key: tuple[Any, ...], layout: Layout, whole: bool, together: bool, crowded: bool) -> tuple[Any, ...]:
+    parts = list(key)
+    if whole:
+        parts[layout.cell] -= parts[layout.cell] % CELL_SECONDS
+    if together:
+        parts[layout.subject] = OTHER_SUBJECT
+    if crowded and layout.combination is not None:
+        parts[layout.combination] = OTHER_COMBINATION
+    return tuple(parts)
 
 
 def differences(
-    stored: Iterable[tuple[tuple[int, ...], Value]],
-    refolded: Iterable[tuple[tuple[int, ...], Value]],
-    only_more: Callable[[tuple[int, ...]], bool],
+    stored: Iterable[tuple[tuple[Any, ...], Value]],
+    refolded: Iterable[tuple[tuple[Any, ...], Value]],
+    only_more: Callable[[tuple[Any, ...]], bool],
 ) -> Iterator[Difference]:
     """Where two sorted streams are not the same.
 
     Where `only_more(key)` the log no longer holds every event (retention removed some), so there the stored row need only hold as
-    many events as the log still has.
+    much as the log still has: as many events, or a value that stays.
     """
     left, right = iter(stored), iter(refolded)
     a, b = next(left, None), next(right, None)

@@ -8,21 +8,47 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+from tollkeeper.core.aggregation import Rank
 from tollkeeper.core.periods import period_at
 
 Window = Literal["hour", "day", "month", "period"]
 WINDOWS: tuple[Window, ...] = ("hour", "day", "month", "period")
+OTHER = "other"
+"""The name of what was folded together beyond a bound: subjects, combinations of dimensions."""
 
 
 class CellRow(NamedTuple):
-    """What one cell, or several added up, hold. `cell`: the start in seconds of the (first) one."""
+    """What one cell, or several added up, hold. `cell`: the start in seconds of the (first) one.
+
+    `combination` is the JSON array of the dimensions' values, or OTHER where several were folded together.
+    """
 
     cell: int
     customer: str | None
     subject: str | None
+    combination: str | None
     events: int
     units: int
     nanos: int
+
+
+class KeptRow(NamedTuple):
+    """The value that stays of one cell, or of several: max, min, latest."""
+
+    cell: int
+    customer: str | None
+    subject: str | None
+    combination: str | None
+    kept: Rank
+
+
+class DistinctRow(NamedTuple):
+    """How many values were seen, by the text of each asked dimension."""
+
+    customer: str | None
+    subject: str | None
+    dimensions: tuple[str | None, ...]
+    values: int
 
 
 class UnmatchedType(NamedTuple):
@@ -34,7 +60,10 @@ class UnmatchedType(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """One window (or all of it) of one group. `value` is None where `state` is unknown: an unknown is not a zero."""
+    """One window (or all of it) of one group. `value` is None where `state` is unknown: an unknown is not a zero.
+
+    It is None, too, where it is known that there was no event to take a max, min, average or latest value of.
+    """
 
     start: int
     end: int

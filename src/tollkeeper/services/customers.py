@@ -318,3 +318,5 @@ def _require_meter(rows: Repositories, field: str, meter: str) -> None:
     current = rows.catalog.current()
     if current is None or meter not in current.catalog.meters:
         raise invalid(field, f"the catalog has no meter {meter[:80]!r}")
+    if not current.catalog.meters[meter].checkable:
+        raise invalid(field, f"a meter that counts or sums, without filters, is expected; {meter!r} cannot be checked")

@@ -15,13 +15,14 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, TollkeeperError
+from tollkeeper.core.errors import Conflict, InvalidRequest, TollkeeperError
 from tollkeeper.core.events import (
     CHECK_SOURCE,
     GATE,
     GATE_SOURCE,
     ULID_TIMED,
     UUID_TIMED,
+    Extra,
     FoldTuple,
     LogRow,
     Outcome,
@@ -53,10 +54,11 @@ from tollkeeper.core.shadow import ALL
 from tollkeeper.services.addresses import from_where, is_within
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.early import Early
+from tollkeeper.services.extras import check_data, extras_of
 from tollkeeper.services.holds import Holds
-from tollkeeper.services.meters import MeterTable
+from tollkeeper.services.meters import MeterTable, not_checkable
 from tollkeeper.services.near import tell_near
-from tollkeeper.services.snapshots import Account, MeterView, Other, Snapshot, count_others, count_row
+from tollkeeper.services.snapshots import Account, MeterView, Snapshot, count_others, count_row, other_of
 from tollkeeper.services.submissions import Awaited, Log, Waited
 
 UNKNOWN_KEYS = 10_000
@@ -164,6 +166,8 @@ class Gate:
         quotas = {quota.meter: quota for quota in grant.quotas}
         meters = self.meters.current
         for key, entry in meters.by_key.items():
+            if not entry.meter.checkable:
+                continue
             quota = quotas.get(key)
             view = snapshot.meters[key] = MeterView(
                 account,
@@ -173,11 +177,10 @@ class Gate:
                 meters.epoch,
             )
             view.shadow, view.weight = shadow, weight
-            view.others = tuple(
-                Other(other.number, account.total(other.number), other.by_count)
-                for other in meters.by_type.get(entry.meter.event_type, ())
-                if other is not entry and (other.by_count or other.property == view.property)
-            )
+            type = entry.meter.event_type
+            others = (other_of(o, view.property, account.total) for o in meters.by_type[type] if o is not entry)
+            view.others = tuple(other for other in others if other is not None)
+            view.extras = meters.extra.get(type, ())
 
     def account(self, environment: Environment, grant: CustomerGrant) -> Account:
         """A customer's account, with the current period's totals read once from the rollups.
@@ -307,9 +310,7 @@ class Gate:
             return self._take(terms, None, now_ns, who, 0, 1)
         view = snapshot.meters.get(meter)
         if view is None:
-            raise NotFound(
-                f"There is no meter {meter!r}; the catalog has {', '.join(self.meters.current.by_key) or 'none'}."
-            )
+            raise not_checkable(meter, self.meters.current)
         if now_ns >= view.account.end_ns:
             self._roll(view.account, now_ns // 1000)
         if type(cost) is int and cost == 1:
@@ -410,7 +411,12 @@ class Gate:
                 quantity, data = 1, quantity_data(view.property, amount)
         folds: tuple[FoldTuple, ...] = ((view.entry.number, cell, units, nanos),)
         for other in view.others:
-            folds += ((other.number, cell, quantity, 0) if other.by_count else (other.number, cell, units, nanos),)
+            adds = other.adds(amount, view.property)
+            if adds is not None:
+                folds += ((other.number, cell, *divmod(adds, NANOS)),)
+        extras: tuple[Extra, ...] = ()
+        if view.extras:
+            extras = extras_of(account, ms * 1000, view.extras, quantity, check_data(view.property, amount))
         flag = account.flag
         if id is None:
             flags, source, stored, digest = GATE << 1 | flag, GATE_SOURCE, decision.id.to_bytes(16, "big"), None
@@ -431,6 +437,7 @@ class Gate:
             data,
             folds,
             view.epoch,
+            extras,
         )
 
     def refund(self, decision: Decision, *, limits: bool = True) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import StorageUnavailable, TollkeeperError
-from tollkeeper.core.events import TEXT, UUID_RANDOM, Event, FoldTuple, LogRow, Outcome, digest_id, pack_id
+from tollkeeper.core.events import TEXT, UUID_RANDOM, Event, Extra, FoldTuple, LogRow, Outcome, digest_id, pack_id
 from tollkeeper.core.keys import looks_like_key
-from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid
+from tollkeeper.core.metering import CELL_SECONDS, QuantityInvalid, ValueInvalid
 from tollkeeper.core.periods import cell_start, period_at
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.extras import extras_of
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.meters import MeterEntry, MeterSet, MeterTable
 from tollkeeper.services.snapshots import Account
@@ -233,11 +234,16 @@ class Ingest:
         entries = meters_now.by_type.get(type, ())
         folds: tuple[FoldTuple, ...] = ()
         meters: tuple[str, ...] = ()
+        extras: tuple[Extra, ...] = ()
         if entries:
             try:
                 folds, meters = folds_of(account, at, entries, 1, data)
+                if meters_now.extra:
+                    extras = extras_of(account, at, meters_now.extra.get(type, ()), 1, data)
             except QuantityInvalid as error:
                 raise _Refused("quantity_invalid", error.detail) from None
+            except ValueInvalid as error:
+                raise _Refused("value_invalid", error.detail) from None
         text = None
         if data is not None:
             try:
@@ -248,7 +254,8 @@ class Ingest:
                 raise _Refused("data_too_large", f"data has {len(text)} bytes; at most {MAX_DATA} are kept.")
         kind, stored = pack_id(id)
         digest = digest_id(flag, source, id) if kind in (TEXT, UUID_RANDOM) else None
-        row = (kind << 1 | flag, source, stored, digest, type, subject, customer, at, 1, text, folds, meters_now.epoch)
+        flags, epoch = kind << 1 | flag, meters_now.epoch
+        row = (flags, source, stored, digest, type, subject, customer, at, 1, text, folds, epoch, extras)
         return row, account, meters
 
     def _time(self, time: datetime, now: int) -> int:

@@ -17,6 +17,7 @@ from tollkeeper.core.events import RESERVATION_SOURCE, ULID_TIMED, LogRow, Outco
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
 from tollkeeper.core.reservations import HOLD_SECONDS, Reservation, read_token
+from tollkeeper.services.extras import extras_of
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import folds_of
 from tollkeeper.services.meters import MeterTable
@@ -202,6 +203,7 @@ class Reservations:
         meters = self._meters.current
         entries = meters.by_type.get(reservation.event_type, ())
         folds, _ = folds_of(account, at, entries, quantity, data)
+        extras = extras_of(account, at, meters.extra.get(reservation.event_type, ()), quantity, data)
         row: LogRow = (
             ULID_TIMED << 1 | account.flag,
             RESERVATION_SOURCE,
@@ -215,6 +217,7 @@ class Reservations:
             text,
             folds,
             meters.epoch,
+            extras,
         )
         return account, row
 

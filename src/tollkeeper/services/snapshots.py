@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.events import LogRow
 from tollkeeper.core.gate import NO_TERMS, Allowance, Bucket, Terms, Total, Who
 from tollkeeper.core.grants import KeyGrant
-from tollkeeper.core.metering import NANOS
-from tollkeeper.services.meters import MeterEntry
+from tollkeeper.core.metering import NANOS, SUMMED, Filter, format_quantity, join_quantity
+from tollkeeper.services.meters import ExtraEntry, MeterEntry
 
 FOREVER = 1 << 62
 
@@ -68,7 +68,7 @@ class Account:
 class MeterView(Terms):
     """All that a check of one meter by one key needs, looked up once."""
 
-    __slots__ = ("account", "entry", "epoch", "event_type", "others", "property", "total", "unit_data")
+    __slots__ = ("account", "entry", "epoch", "event_type", "extras", "others", "property", "total", "unit_data")
 
     def __init__(
         self, account: Account, entry: MeterEntry, buckets: list[Bucket], allowance: Allowance | None, epoch: int
@@ -82,17 +82,39 @@ class MeterView(Terms):
         self.property = None if entry.by_count else entry.property
         self.unit_data = None if self.property is None else f'{{"{self.property}":1}}'
         self.others: tuple[Other, ...] = ()
+        self.extras: tuple[ExtraEntry, ...] = ()
 
 
 class Other:
-    """Another meter that counts the same events."""
+    """Another meter that counts the events of checks of the first."""
 
-    __slots__ = ("by_count", "number", "total")
+    __slots__ = ("entry", "filters", "number", "total")
 
-    def __init__(self, number: int, total: Total, by_count: bool) -> None:
-        self.number = number
+    def __init__(self, entry: MeterEntry, total: Total, filters: tuple[Filter, ...]) -> None:
+        self.entry = entry
+        self.number = entry.number
         self.total = total
-        self.by_count = by_count
+        self.filters = filters
+
+    def adds(self, amount: int, property: str | None) -> int | None:
+        """Billionths that a check of `amount` adds, when its quantity stands in `property` of the event's data; None: it does not count."""
+        if self.filters:
+            text = format_quantity(join_quantity(0, amount))
+            if not all(one.passes(text) for one in self.filters):
+                return None
+        if self.entry.meter.aggregation not in SUMMED:
+            return 0
+        return NANOS if self.entry.by_count and property is not None else amount
+
+
+def other_of(entry: MeterEntry, property: str | None, total: Callable[[int], Total]) -> Other | None:
+    """How a meter counts the checks of a meter of the same event type whose quantity stands in `property`; None: it never does."""
+    if not entry.by_count and entry.property != property:
+        return None  # the events of these checks do not carry its value
+    if not all(one.property == property or one.passes(None) for one in entry.meter.filters):
+        return None
+    filters = tuple(one for one in entry.meter.filters if one.property == property)
+    return Other(entry, total(entry.number), filters)
 
 
 class Snapshot:
@@ -138,7 +160,6 @@ def count_row(account: Account, row: LogRow, sign: int) -> None:
 def count_others(view: MeterView, amount: int, sign: int) -> None:
     """Count (sign 1) or give back (-1) what a check adds to the other meters of its event type."""
     for other in view.others:
-        if other.by_count:
-            other.total.used += sign * (amount if view.property is None else NANOS)
-        else:
-            other.total.used += sign * amount
+        adds = other.adds(amount, view.property)
+        if adds is not None:
+            other.total.used += sign * adds

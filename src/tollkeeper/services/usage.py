@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from decimal import Decimal
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, NotFound
-from tollkeeper.core.metering import CELL_SECONDS, format_quantity, join_quantity
+from tollkeeper.core.metering import CELL_SECONDS, Meter, format_quantity
 from tollkeeper.core.periods import EARLIEST_US, ZoneInvalid, find_zone, period_at
-from tollkeeper.core.usage import WINDOWS, CellRow, UnmatchedType, UsageRow, Window, windows
+from tollkeeper.core.usage import WINDOWS, UnmatchedType, UsageRow, Window, windows
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.usage_values import Asked, Cells, values_of
 
 MAX_ROWS = 10_000
-FEW_WINDOWS = 100
 GROUPS = ("customer", "key")
-
-
-class Cells(Protocol):
-    """What the usage file answers."""
-
-    def info(self) -> dict[str, str]: ...
-    def meter_numbers(self, key: str) -> list[int]: ...
-    def sums(
-        self,
-        environment: str,
-        meters: list[int],
-        start_s: int,
-        end_s: int,
-        *,
-        customer: str | None = None,
-        subject: str | None = None,
-        by: tuple[str, ...] = (),
-    ) -> Iterator[CellRow]: ...
-    def unmatched(self, environment: str, since_s: int) -> list[UnmatchedType]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class UsageAnswer:
-    """`total` is a decimal string; `data` in order of time, then group."""
+    """`total` is a decimal string, None where there was nothing to take a max, min, average or latest value of.
+
+    `data` in order of time, then group.
+    """
 
     meter: str
-    total: str
+    total: str | None
     data: list[UsageRow]
 
 
@@ -81,13 +64,17 @@ class Usage:
         zone: str | None = None,
         group_by: tuple[str, ...] = (),
     ) -> UsageAnswer:
-        """Sum a meter over [start, end) in µs, widened to whole cells of 15 minutes. Without a window: one row per group.
+        """What a meter comes to over [start, end) in µs, widened to whole cells of 15 minutes. Without a window: one row per group.
+
+        `group_by`: any of "customer", "key" and the meter's own dimensions.
 
         Start defaults to the customer's current period, or the current UTC month; end to now. Raises NotFound, InvalidRequest.
         """
-        numbers = self._cells.meter_numbers(meter)
-        if not numbers:
+        known = self._cells.meters(meter)
+        if not known:
             raise NotFound(f"There is no meter {meter!r}.")
+        newest = known[-1][1]
+        numbers = [number for number, one in known if _way(one) == _way(newest)]
         anchor: int | None = None
         period_zone = "UTC"
         if customer is not None:
@@ -99,7 +86,7 @@ class Usage:
         elif window == "period":
             raise InvalidRequest("window=period needs a customer: each has a period of its own.")
         zone = zone or "UTC"
-        self._check(window, zone, group_by)
+        self._check(window, zone, group_by, newest)
         now = self._clock.now_us()
         end = now + 1 if end is None else end
         if start is None:  # `end` is not part of what is asked for: at a boundary it is the period before
@@ -110,65 +97,25 @@ class Usage:
         edges = [(start, end)]
         if window is not None:
             edges = self._windows(start, end, window, period_zone if window == "period" else zone, anchor)
-        return self._gather(meter, numbers, environment, customer, key, edges, group_by)
+        return self._answer(Asked(newest, numbers, environment, customer, key, edges, group_by))
 
-    def _gather(
-        self,
-        meter: str,
-        numbers: list[int],
-        environment: Environment,
-        customer: str | None,
-        key: str | None,
-        edges: list[tuple[int, int]],
-        group_by: tuple[str, ...],
-    ) -> UsageAnswer:
-        starts = [s for s, _ in edges]
-        sums: dict[tuple[int, tuple[str | None, ...]], list[int]] = {}
-        groups: dict[tuple[str | None, ...], None] = {} if group_by else {(): None}
-        by = tuple("subject" if name == "key" else name for name in group_by)
-        for row in self._rows(environment, numbers, customer, key, edges, by):
-            group = tuple(row.customer if name == "customer" else row.subject for name in group_by)
-            groups.setdefault(group)
-            where = (bisect_right(starts, row.cell * 1_000_000) - 1, group)
-            total = sums.get(where)
-            if total is None:
-                sums[where] = [row.events, row.units, row.nanos]
-            else:
-                total[0] += row.events
-                total[1] += row.units
-                total[2] += row.nanos
-        if len(groups) * len(edges) > MAX_ROWS:
+    def _answer(self, asked: Asked) -> UsageAnswer:
+        found = values_of(self._cells, asked)
+        groups = {group for _, group in found.events} if asked.group_by else {()}
+        if len(groups) * len(asked.edges) > MAX_ROWS:
             raise InvalidRequest(
                 f"That is more than {MAX_ROWS} rows; ask for a shorter time, a wider window or fewer groups."
             )
         since = self._since()
         data: list[UsageRow] = []
-        units = nanos = 0
-        for index, (begin, until) in enumerate(edges):
+        for index, (begin, until) in enumerate(asked.edges):
             for group in sorted(groups, key=str):
-                events, u, n = sums.get((index, group), (0, 0, 0))
-                units, nanos = units + u, nanos + n
+                events = found.events.get((index, group), 0)
                 known = until > since or events > 0
-                value = format_quantity(join_quantity(u, n)) if known else None
-                named = dict(zip(group_by, group, strict=True))
+                value = _text(found.values.get((index, group), found.nothing)) if known else None
+                named = dict(zip(asked.group_by, group, strict=True))
                 data.append(UsageRow(begin, until, named, value, events, "known" if known else "unknown"))
-        return UsageAnswer(meter, format_quantity(join_quantity(units, nanos)), data)
-
-    def _rows(
-        self,
-        environment: Environment,
-        numbers: list[int],
-        customer: str | None,
-        key: str | None,
-        edges: list[tuple[int, int]],
-        by: tuple[str, ...],
-    ) -> Iterator[CellRow]:
-        """Added up where the data is: by window when they are few, by cell when they are many."""
-        if len(edges) > FEW_WINDOWS:
-            edges, by = [(edges[0][0], edges[-1][1])], ("cell", *by)
-        for start, end in edges:
-            first, last = start // 1_000_000, -(-end // 1_000_000)
-            yield from self._cells.sums(environment, numbers, first, last, customer=customer, subject=key, by=by)
+        return UsageAnswer(asked.meter.key, _text(found.total), data)
 
     def unmatched(self, environment: Environment = "live", days: int = 30) -> list[UnmatchedType]:
         """Event types of the last days that were accepted but that no meter counts."""
@@ -180,16 +127,17 @@ class Usage:
         return self._known_since
 
     @staticmethod
-    def _check(window: str | None, zone: str, group_by: tuple[str, ...]) -> None:
+    def _check(window: str | None, zone: str, group_by: tuple[str, ...], meter: Meter) -> None:
         if window is not None and window not in WINDOWS:
             raise InvalidRequest(f"window is {window!r}; expected one of {', '.join(WINDOWS)}.")
         try:
             find_zone(zone)
         except ZoneInvalid:
             raise InvalidRequest(f"zone is {zone[:60]!r}; expected an IANA zone such as Europe/Berlin.") from None
+        names = (*GROUPS, *meter.group_by)
         for name in group_by:
-            if name not in GROUPS:
-                raise InvalidRequest(f"group_by has {name[:60]!r}; expected {' or '.join(GROUPS)}.")
+            if name not in names:
+                raise InvalidRequest(f"group_by has {name[:60]!r}; meter {meter.key!r} has {', '.join(names)}.")
 
     @staticmethod
     def _widen(start: int, end: int, anchor: int | None, zone: str) -> tuple[int, int]:
@@ -209,3 +157,11 @@ class Usage:
             if len(edges) > MAX_ROWS:
                 raise InvalidRequest(f"That is more than {MAX_ROWS} windows; ask for a shorter time or a wider window.")
         return edges
+
+
+def _way(meter: Meter) -> tuple[str, tuple[str, ...]]:
+    return meter.aggregation, meter.group_by
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else format_quantity(value)

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import chain
 from typing import Any, Protocol
 
-from tollkeeper.core.metering import Meter, format_quantity
+from tollkeeper.core.aggregation import ranked
+from tollkeeper.core.metering import Aggregation, Meter, format_quantity, join_quantity
 from tollkeeper.core.refold import (
     DAY_US,
+    OTHER_COMBINATION,
     OTHER_SUBJECT,
     Difference,
-    Key,
     MeterHistory,
     Refold,
     Row,
-    Value,
+    Uncertain,
     comparable,
     differences,
 )
+from tollkeeper.core.refold_extras import LAYOUTS, Rows, Value
 
 PIECE = 20_000
 IN_MEMORY = 100_000
@@ -43,17 +44,16 @@ class Scan(Protocol):
     def begin(self) -> int: ...
     def first_seq(self) -> int: ...
     def rows(self, after_seq: int, upto_seq: int) -> Iterator[Row]: ...
-    def spill(
-        self, rollups: Iterable[tuple[Key, Value]], unmatched: Iterable[tuple[tuple[int, int, int, int], Value]]
-    ) -> None: ...
-    def capped(self) -> set[tuple[int, int, int]]: ...
-    def rollups(self, table: str) -> Iterator[tuple[Key, Value]]: ...
-    def unmatched(self, table: str) -> Iterator[tuple[tuple[int, ...], Value]]: ...
+    def spill(self, taken: dict[str, Rows]) -> None: ...
+    def uncertain(self, uncut: set[tuple[int, int]]) -> Uncertain: ...
+    def table(self, side: str, table: str) -> Iterator[tuple[tuple[Any, ...], Value]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """`differences` is how many; `shown` tells the first of them. `customers_unknown`: in the log, but in no main database.
+    """`rollups` are rows of every table that is folded. `differences` is how many; `shown` tells the first of them.
+
+    `customers_unknown`: in the log, but in no main database.
 
     `compacted_before_seq`: retention removed what came before; usage up to `compacted_until` (µs) can be checked only in part.
     """
@@ -79,37 +79,26 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
     def period(environment: int, customer: int, at: int) -> tuple[int, int] | None:
         return periods("test" if environment else "live", scan.name(customer), at)
 
-    refold = Refold(MeterHistory(scan.meter_spans()), scan.name, period)
+    spans = scan.meter_spans()
+    refold = Refold(MeterHistory(spans), scan.name, period)
     at = max(scan.first_seq() - 1, 0)
     while at < last_seq:
         refold.add(scan.rows(at, at + PIECE if at + PIECE < last_seq else last_seq))
         at += PIECE
         if refold.size >= IN_MEMORY:
-            scan.spill(*refold.take())
+            scan.spill(refold.take())
         progress(min(at, last_seq), last_seq)
-    scan.spill(*refold.take())
+    scan.spill(refold.take())
     info = scan.info()  # read last: retention may have gone on meanwhile, and then more is known only in part
     removed = info.get("compacted_until")
     compacted_until = None if removed is None else int(removed)
-    capped = scan.capped()
-    stored = _Counted(comparable(scan.rollups("stored"), refold.uncut, capped))
-    found = chain(
-        (
-            _told_rollup(scan, difference)
-            for difference in differences(
-                stored,
-                comparable(scan.rollups("refolded"), refold.uncut, capped),
-                lambda key: compacted_until is not None and key[5] * 1_000_000 <= compacted_until,
-            )
-        ),
-        (
-            _told_unmatched(scan, difference)
-            for difference in differences(
-                scan.unmatched("stored"),
-                scan.unmatched("refolded"),
-                lambda key: compacted_until is not None and key[0] * DAY_US <= compacted_until,
-            )
-        ),
+    aggregations = {number: meter.aggregation for number, meter, _, _ in spans}
+    counted = _Counted()
+    found = chain.from_iterable(
+        [
+            *(_differences(scan, table, aggregations, refold.uncut, compacted_until, counted) for table in LAYOUTS),
+            _unmatched_differences(scan, compacted_until),
+        ]
     )
     shown: list[str] = []
     count = 0
@@ -119,34 +108,60 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
             shown.append(text)
     unknown = len({customer for _, customer in refold.unknown})
     before = int(info.get("compacted_before_seq", "0"))
-    return Verification(refold.events, stored.count, last_seq, count, tuple(shown), unknown, before, compacted_until)
+    return Verification(refold.events, counted.rows, last_seq, count, tuple(shown), unknown, before, compacted_until)
 
 
 class _Counted:
-    def __init__(self, rows: Iterator[tuple[Any, Value]]) -> None:
-        self._rows = rows
-        self.count = 0
+    def __init__(self) -> None:
+        self.rows = 0
 
-    def __iter__(self) -> Iterator[tuple[Any, Value]]:
-        for row in self._rows:
-            self.count += 1
+    def count(self, rows: Iterable[tuple[Any, Value]]) -> Iterator[tuple[Any, Value]]:
+        for row in rows:
+            self.rows += 1
             yield row
 
 
-def _told_rollup(scan: Scan, difference: Difference) -> str:
-    _, environment, customer, meter, subject, cell = difference.key
-    where = " ".join(
-        part
-        for part in (
-            "test" if environment else "live",
-            scan.name(customer),
-            scan.meter_key(meter),
-            "other" if subject == OTHER_SUBJECT else scan.name(subject),
-            datetime.fromtimestamp(cell, UTC).isoformat().replace("+00:00", "Z"),
-        )
-        if part
-    )
-    return f"{where}: stored {_told(difference.stored)}, the log has {_told(difference.refolded)}"
+def _differences(
+    scan: Scan,
+    table: str,
+    aggregations: dict[int, Aggregation],
+    uncut: set[tuple[int, int]],
+    compacted_until: int | None,
+    counted: _Counted,
+) -> Iterator[str]:
+    uncertain = scan.uncertain(uncut)
+    cell = LAYOUTS[table].cell
+    for difference in differences(
+        counted.count(comparable(scan.table("stored", table), table, uncertain)),
+        comparable(scan.table("refolded", table), table, uncertain),
+        lambda key: compacted_until is not None and key[cell] * 1_000_000 <= compacted_until,
+    ):
+        yield _told_row(scan, table, aggregations.get(difference.key[3], "count"), difference)
+
+
+def _unmatched_differences(scan: Scan, compacted_until: int | None) -> Iterator[str]:
+    for difference in differences(
+        scan.table("stored", "unmatched"),
+        scan.table("refolded", "unmatched"),
+        lambda key: compacted_until is not None and key[0] * DAY_US <= compacted_until,
+    ):
+        yield _told_unmatched(scan, difference)
+
+
+def _told_row(scan: Scan, table: str, aggregation: Aggregation, difference: Difference) -> str:
+    key, layout = difference.key, LAYOUTS[table]
+    subject, combination = key[layout.subject], "" if layout.combination is None else key[layout.combination]
+    parts = [
+        "test" if key[1] else "live",
+        scan.name(key[2]),
+        scan.meter_key(key[3]),
+        "other" if subject == OTHER_SUBJECT else scan.name(subject),
+        "of other dimensions" if combination == OTHER_COMBINATION else combination,
+        repr(key[-1]) if table == "seen" else "",
+        datetime.fromtimestamp(key[layout.cell], UTC).isoformat().replace("+00:00", "Z"),
+    ]
+    stored, refolded = (_told(table, aggregation, value) for value in (difference.stored, difference.refolded))
+    return f"{' '.join(part for part in parts if part)}: stored {stored}, the log has {refolded}"
 
 
 def _told_unmatched(scan: Scan, difference: Difference) -> str:
@@ -160,8 +175,14 @@ def _told_unmatched(scan: Scan, difference: Difference) -> str:
     return f"{where}: stored {stored}, the log has {refolded}"
 
 
-def _told(value: Value | None) -> str:
+def _told(table: str, aggregation: Aggregation, value: Value | None) -> str:
     if value is None:
         return "nothing"
+    if table == "kept":
+        first, second, third = value
+        billionths, _, seq = ranked(aggregation, (first, second, third))
+        return f"{format_quantity(join_quantity(0, billionths))} of event {seq}"
+    if table == "seen":
+        return f"{value[0]} events"
     events, billionths = value
-    return f"{events} events, {format_quantity(Decimal(f'{billionths}e-9'))}"
+    return f"{events} events, {format_quantity(join_quantity(0, billionths))}"

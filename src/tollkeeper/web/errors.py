@@ -68,6 +68,7 @@ EVENT_CODES: Final[Mapping[str, str]] = {
     "type_invalid": "The event's type has a wrong length",
     "unknown_customer": "There is no such customer",
     "unknown_subject": "The subject is nobody's",
+    "value_invalid": "This value cannot tell events apart",
 }
 """Codes of single events, in the answer of `/v1/events`. A quantity that is none is `quantity_invalid` there too."""
 

@@ -35,7 +35,10 @@ class UsageQuery(Parameters):
         None, max_length=64, description="IANA zone of days and months; the customer's when left out.", examples=["UTC"]
     )
     group_by: str | None = Field(
-        None, max_length=64, description="`customer`, `key`, or both with a comma between.", examples=["key"]
+        None,
+        max_length=256,
+        description="`customer`, `key` and dimensions of the meter (its `group_by`), with commas between.",
+        examples=["key"],
     )
     environment: Environment | None = Field(
         None, description="`live` when left out; a key's own environment for a key."
@@ -43,7 +46,10 @@ class UsageQuery(Parameters):
 
 
 class UsageWindow(Shown):
-    """One window of one group. An unknown is not a zero: where `state` is unknown, `value` is null."""
+    """One window of one group. An unknown is not a zero: where `state` is unknown, `value` is null.
+
+    It is null, too, where no event came that a max, min, average or latest value could be taken of.
+    """
 
     start: Instant
     end: Instant
@@ -58,10 +64,10 @@ class UsageWindow(Shown):
 
 
 class UsageShown(Shown):
-    """A meter's usage; `total` is a decimal."""
+    """A meter's usage; `total` is a decimal: of all windows and groups together, by the meter's own aggregation."""
 
     meter: str = Field(examples=["api_calls"])
-    total: str = Field(examples=["1284"])
+    total: str | None = Field(examples=["1284"])
     data: list[UsageWindow]
 
 

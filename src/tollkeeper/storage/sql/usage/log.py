@@ -11,6 +11,7 @@ import apsw
 
 from tollkeeper.core.events import CHECK_SOURCE, GATE, TEXT, UUID_RANDOM, LogRow, Outcome, digest_id, unpack_id
 from tollkeeper.core.metering import NANOS
+from tollkeeper.storage.sql.usage.extras import CombinationCap, Extras
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
 from tollkeeper.storage.sql.usage.subjects import SubjectCap
 
@@ -49,9 +50,10 @@ class UsageLog:
         self._now_us = now_us
         self._execute = db.execute
         self._executemany = db.executemany
-        self._names: dict[str, NamesCache] = {"s": {}, "t": {}, "u": {}, "c": {}}
+        self._names: dict[str, NamesCache] = {"s": {}, "t": {}, "u": {}, "c": {}, "d": {}}
         self._random = random_ids or RandomIds(db)
         self._subjects = SubjectCap(db)
+        self._combinations = CombinationCap(db)
         self._transaction_rows: list[LogRow] = []
         self.last_seq: int = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._replay_tail()
@@ -127,6 +129,7 @@ class UsageLog:
         for cache in self._names.values():
             cache.clear()  # numbers given in the lost transaction
         self._subjects.forget()
+        self._combinations.forget()
         if self.db.in_transaction:
             self._execute("ROLLBACK")
         self._random.rolled_back()
@@ -142,6 +145,7 @@ class UsageLog:
         self._transaction_rows = kept
         rollups: dict[tuple[int, int, int, int, int, int], list[int]] = {}
         unmatched: dict[tuple[int, int, int, int], list[int]] = {}
+        more: Extras | None = None
         answers: list[list[Outcome] | None] = []
         for rows in groups:
             fresh: list[Outcome] | None = None
@@ -150,7 +154,7 @@ class UsageLog:
             else:
                 kept.extend(rows)
             answers.append(fresh)
-            for flags, source, id, _, type, subject, customer, at, quantity, data, folds, epoch in rows:
+            for flags, source, id, _, type, subject, customer, at, quantity, data, folds, epoch, extras in rows:
                 seq += 1
                 source_number = sources.get(source) or number("s", source)
                 type_number = types.get(type) or number("t", type)
@@ -189,11 +193,17 @@ class UsageLog:
                         total[0] += 1
                         total[1] += units
                         total[2] += nanos
+                if extras:
+                    if more is None:
+                        more = Extras(self._combinations, number)
+                    more.add(flags & 1, customer_number, subject_number, at, seq, extras)
         if events:
             self._executemany(INSERT_EVENT, events)
             self._executemany(
                 UPSERT_ROLLUP, [(*key, e, u + n // NANOS, n % NANOS) for key, (e, u, n) in sorted(rollups.items())]
             )
+            if more is not None:
+                more.write(self._executemany)
             if unmatched:
                 self._executemany(UPSERT_UNMATCHED, [(*key, *seen) for key, seen in unmatched.items()])
         return answers, seq

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import apsw
 
-from tollkeeper.core.metering import Meter
+from tollkeeper.core.metering import Filter, Meter
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.writer import UsageWriter
 
@@ -26,16 +26,16 @@ class MeterRegistry:
 
 
 def definition(meter: Meter) -> str:
-    """What decides how events are folded; wording is not part of it."""
-    fields = {
-        k: v for k, v in asdict(meter).items() if k in ("event_type", "aggregation", "value_property", "group_by")
-    }
+    """What decides how events are folded; wording is not part of it. Without filters, the text is that of versions that knew none."""
+    names = ("event_type", "aggregation", "value_property", "group_by", *(["filters"] if meter.filters else []))
+    fields = {k: v for k, v in asdict(meter).items() if k in names}
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
 def read_definition(key: str, text: str) -> Meter:
     fields = json.loads(text)
-    return Meter(key=key, **{**fields, "group_by": tuple(fields["group_by"])})
+    filters = tuple(Filter(**{**one, "values": tuple(one["values"])}) for one in fields.get("filters", ()))
+    return Meter(key=key, **{**fields, "group_by": tuple(fields["group_by"]), "filters": filters})
 
 
 def _register(log: UsageLog, meters: Sequence[Meter]) -> tuple[int, list[int]]:

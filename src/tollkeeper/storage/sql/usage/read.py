@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from tollkeeper.core.aggregation import rank
 from tollkeeper.core.events import LoggedEvent, unpack_id
-from tollkeeper.core.metering import NANOS
-from tollkeeper.core.usage import CellRow, UnmatchedType
+from tollkeeper.core.metering import NANOS, Aggregation, Meter
+from tollkeeper.core.usage import OTHER, CellRow, DistinctRow, KeptRow, UnmatchedType
 from tollkeeper.storage.sql.usage.connection import connect
+from tollkeeper.storage.sql.usage.meters import read_definition
 
 # seek each day: with the day first in the key, a range of days would read every customer's rows
 DAYS = "WITH RECURSIVE days(day) AS (SELECT :first UNION ALL SELECT day + 1 FROM days WHERE day < :last)"
@@ -23,6 +26,15 @@ SELECT r.meter, sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos) FRO
   ON r.day = days.day AND r.environment = :environment AND r.customer = :customer
 WHERE r.cell >= :start AND r.cell < :end GROUP BY r.meter
 """  # noqa: S608 - constants only
+
+STAYS_FIRST: dict[Aggregation, str] = {
+    "max": "r.units DESC, r.nanos DESC, r.seq",
+    "min": "r.units, r.nanos, r.seq",
+    "latest": "r.time DESC, r.seq DESC",
+}
+# an array that says `other` in each of its (at most three) places
+COMBINATION_TEXT = f"""CASE r.combination WHEN -1 THEN '["{OTHER}","{OTHER}","{OTHER}"]'
+ELSE (SELECT name FROM names WHERE number = r.combination) END"""  # noqa: S608 - constants only
 
 
 class UsageReader:
@@ -55,9 +67,10 @@ class UsageReader:
         row = db.execute("SELECT number FROM names WHERE kind = ? AND name = ?", (kind, name)).fetchone()
         return row[0] if row else None
 
-    def meter_numbers(self, key: str) -> list[int]:
-        """Every definition the meter has had."""
-        return [row[0] for row in self._db().execute("SELECT number FROM meters WHERE key = ?", (key,))]
+    def meters(self, key: str) -> list[tuple[int, Meter]]:
+        """Every definition the meter has had, by number, the newest last."""
+        rows = self._db().execute("SELECT number, definition FROM meters WHERE key = ? ORDER BY number", (key,))
+        return [(number, read_definition(key, text)) for number, text in rows]
 
     def totals(self, environment: str, customer: str, start: int, end: int) -> dict[int, int]:
         """Meter number → billionths, for cells that begin in [start, end)."""
@@ -90,49 +103,122 @@ class UsageReader:
         subject: str | None = None,
         by: tuple[str, ...] = (),
     ) -> Iterator[CellRow]:
-        """Rollups of some meters, for cells that begin in [start_s, end_s), added up by any of `cell`, `customer` and `subject`.
+        """Usage of some meters in cells that begin in [start_s, end_s), added up by any of `cell`, `customer`, `subject`, `combination`.
 
         What is not asked for is `start_s` or None in the rows.
         """
-        db = self._db()
-        customer_number = subject_number = None
-        if customer is not None and (customer_number := self._number(db, "c", customer)) is None:
+        where = self._where(environment, start_s, end_s, customer, subject)
+        if where is None:
             return
-        if subject is not None and (subject_number := self._number(db, "u", subject)) is None:
-            return
-        seek = " AND r.customer = :customer" if customer is not None else ""
-        also = " AND r.subject = :subject" if subject is not None else ""
         group = ", ".join(f"r.{name}" for name in by)
-        chosen = ", ".join(f"r.{name}" if name in by else "NULL" for name in ("cell", "customer", "subject"))
-        names: dict[int, str] = {}
+        table = "dimensions" if "combination" in by else "rollups"
         for meter in meters:
-            rows: list[Any] = db.execute(
-                f"""{DAYS}
-                SELECT {chosen}, sum(r.events), sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos)
-                FROM days CROSS JOIN rollups r
-                  ON r.day = days.day AND r.environment = :environment{seek} AND r.meter = :meter{also}
-                WHERE r.cell >= :start AND r.cell < :end{f" GROUP BY {group}" if by else ""}""",  # noqa: S608 - constants only
-                {
-                    "first": start_s // 86400,
-                    "last": max(end_s - 1, start_s) // 86400,
-                    "environment": int(environment == "test"),
-                    "customer": customer_number,
-                    "subject": subject_number,
-                    "meter": meter,
-                    "start": start_s,
-                    "end": end_s,
-                },
-            ).fetchall()
-            for cell, customer_of, subject_of, events, billions, units, nanos in rows:
+            rows: list[Any] = (
+                self._db()
+                .execute(
+                    f"""{DAYS}
+                SELECT {where.columns(by)}, sum(r.events), sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos)
+                {where.source(table)}{f" GROUP BY {group}" if by else ""}""",
+                    {**where.values, "meter": meter},
+                )
+                .fetchall()
+            )
+            for cell, customer_of, subject_of, combination, events, billions, units, nanos in rows:
                 if events is not None:
                     yield CellRow(
                         start_s if cell is None else cell,
-                        self._name(db, names, customer_of),
-                        "other" if subject_of == -1 else self._name(db, names, subject_of),
+                        *where.names(customer_of, subject_of, combination),
                         events,
                         billions * NANOS + units,
                         nanos,
                     )
+
+    def kept(
+        self,
+        environment: str,
+        meters: list[int],
+        aggregation: Aggregation,
+        start_s: int,
+        end_s: int,
+        *,
+        customer: str | None = None,
+        subject: str | None = None,
+        by: tuple[str, ...] = (),
+    ) -> Iterator[KeptRow]:
+        """The value that stays of some max, min or latest meters; otherwise as `sums`."""
+        where = self._where(environment, start_s, end_s, customer, subject)
+        if where is None:
+            return
+        parts = f"PARTITION BY {', '.join(f'r.{name}' for name in by)} " if by else ""
+        for meter in meters:
+            rows: list[Any] = (
+                self._db()
+                .execute(
+                    f"""{DAYS}
+                SELECT cell, customer, subject, combination, units, nanos, time, seq FROM (
+                    SELECT {where.columns(by)}, r.units AS units, r.nanos AS nanos, r.time AS time, r.seq AS seq,
+                        row_number() OVER ({parts}ORDER BY {STAYS_FIRST[aggregation]}) AS place
+                    {where.source("kept")}
+                ) WHERE place = 1""",  # noqa: S608 - constants only
+                    {**where.values, "meter": meter},
+                )
+                .fetchall()
+            )
+            for cell, customer_of, subject_of, combination, units, nanos, time, seq in rows:
+                yield KeptRow(
+                    start_s if cell is None else cell,
+                    *where.names(customer_of, subject_of, combination),
+                    rank(aggregation, units * NANOS + nanos, time, seq),
+                )
+
+    def distinct(
+        self,
+        environment: str,
+        meters: list[int],
+        start_s: int,
+        end_s: int,
+        *,
+        customer: str | None = None,
+        subject: str | None = None,
+        by: tuple[str, ...] = (),
+        dimensions: tuple[int, ...] = (),
+    ) -> Iterator[DistinctRow]:
+        """How many values of each customer were seen, by any of `customer` and `subject` and by the dimensions of these places."""
+        where = self._where(environment, start_s, end_s, customer, subject)
+        if where is None:
+            return
+        texts = [f"json_extract({COMBINATION_TEXT}, '$[{place}]') AS d{place}" for place in dimensions]
+        chosen = ", ".join([*(f"r.{name} AS {name}" for name in by), *texts])
+        group = ", ".join([*by, *(f"d{place}" for place in dimensions)])
+        columns = ", ".join(name if name in by else "NULL" for name in ("customer", "subject"))
+        texts = [f", d{place}" for place in dimensions]
+        for meter in meters:
+            rows: list[Any] = (
+                self._db()
+                .execute(
+                    f"""{DAYS}
+                SELECT {columns}{"".join(texts)}, count(*) FROM (
+                    SELECT DISTINCT {chosen}{"," if chosen else ""} r.customer AS of_customer, r.value {where.source("seen")}
+                ){f" GROUP BY {group}" if group else ""}""",  # noqa: S608 - constants only
+                    {**where.values, "meter": meter},
+                )
+                .fetchall()
+            )
+            for customer_of, subject_of, *values, count in rows:
+                names = where.names(customer_of, subject_of, None)
+                yield DistinctRow(names[0], names[1], tuple(values), count)
+
+    def _where(
+        self, environment: str, start_s: int, end_s: int, customer: str | None, subject: str | None
+    ) -> _Where | None:
+        """None when there is no such customer or subject, so no usage."""
+        db = self._db()
+        customer_number = subject_number = None
+        if customer is not None and (customer_number := self._number(db, "c", customer)) is None:
+            return None
+        if subject is not None and (subject_number := self._number(db, "u", subject)) is None:
+            return None
+        return _Where(self, db, environment, start_s, end_s, customer_number, subject_number)
 
     def _name(self, db: apsw.Connection, known: dict[int, str], number: int | None) -> str | None:
         if not number:
@@ -194,3 +280,49 @@ class UsageReader:
         db = self._db()
         with db:
             return work()
+
+
+class _Where:
+    """Which rows of a table that is folded by day, and the names of what they are grouped by."""
+
+    def __init__(
+        self,
+        reader: UsageReader,
+        db: apsw.Connection,
+        environment: str,
+        start_s: int,
+        end_s: int,
+        customer: int | None,
+        subject: int | None,
+    ) -> None:
+        self._name = partial(reader._name, db, {})
+        self.values = {
+            "first": start_s // 86400,
+            "last": max(end_s - 1, start_s) // 86400,
+            "environment": int(environment == "test"),
+            "customer": customer,
+            "subject": subject,
+            "start": start_s,
+            "end": end_s,
+        }
+
+    def columns(self, by: tuple[str, ...]) -> str:
+        """Four of them; NULL for what is not asked for."""
+        names = ("cell", "customer", "subject", "combination")
+        return ", ".join(f"r.{name} AS {name}" if name in by else f"NULL AS {name}" for name in names)
+
+    def source(self, table: str) -> str:
+        seek = " AND r.customer = :customer" if self.values["customer"] is not None else ""
+        also = " AND r.subject = :subject" if self.values["subject"] is not None else ""
+        return f"""FROM days CROSS JOIN {table} r
+            ON r.day = days.day AND r.environment = :environment{seek} AND r.meter = :meter{also}
+            WHERE r.cell >= :start AND r.cell < :end"""
+
+    def names(
+        self, customer: int | None, subject: int | None, combination: int | None
+    ) -> tuple[str | None, str | None, str | None]:
+        return (
+            self._name(customer),
+            OTHER if subject == -1 else self._name(subject),
+            OTHER if combination == -1 else self._name(combination),
+        )

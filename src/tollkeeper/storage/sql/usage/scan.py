@@ -6,36 +6,48 @@ its beginning, is read in pieces. So the write-ahead log of a busy server can be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from tollkeeper.core.aggregation import Rank, rank
 from tollkeeper.core.metering import NANOS, Meter
-from tollkeeper.core.refold import OTHER_SUBJECT, Key, Row, Value
+from tollkeeper.core.refold import OTHER_COMBINATION, OTHER_SUBJECT, Row, Uncertain
+from tollkeeper.core.refold_extras import Rows, Value
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.meters import read_definition
 
 SCRATCH = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;
-CREATE TABLE stored (day, environment, customer, meter, subject, cell, events, units, nanos,
-  PRIMARY KEY (day, environment, customer, meter, subject, cell)) WITHOUT ROWID;
-CREATE TABLE refolded (day, environment, customer, meter, subject, cell, events, units, nanos,
-  PRIMARY KEY (day, environment, customer, meter, subject, cell)) WITHOUT ROWID;
-CREATE TABLE stored_unmatched (day, environment, type, source, events, last_seq,
-  PRIMARY KEY (day, environment, type, source)) WITHOUT ROWID;
-CREATE TABLE refolded_unmatched (day, environment, type, source, events, last_seq,
-  PRIMARY KEY (day, environment, type, source)) WITHOUT ROWID;
 """
-SPILL = """
-INSERT INTO refolded VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET events = events + excluded.events, units = units + excluded.units, nanos = nanos + excluded.nanos
-"""
-SPILL_UNMATCHED = """
-INSERT INTO refolded_unmatched VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET events = events + excluded.events, last_seq = max(last_seq, excluded.last_seq)
-"""
+KEYS = {
+    "rollups": "day, environment, customer, meter, subject, cell",
+    "dimensions": "day, environment, customer, meter, combination, subject, cell",
+    "kept": "day, environment, customer, meter, cell, combination, subject",
+    "seen": "day, environment, customer, meter, cell, combination, subject, value",
+    "unmatched": "day, environment, type, source",
+}
+VALUES = {
+    "rollups": ("events", "units", "nanos"),
+    "dimensions": ("events", "units", "nanos"),
+    "kept": ("first_units", "first_nanos", "second", "third_units", "third_nanos"),  # a Rank, in parts of 64 bits
+    "seen": ("events",),
+    "unmatched": ("events", "last_seq"),
+}
+ADD = "events = events + excluded.events, units = units + excluded.units, nanos = nanos + excluded.nanos"
+MERGE = {
+    "rollups": ADD,
+    "dimensions": ADD,
+    "kept": ", ".join(f"{name} = excluded.{name}" for name in VALUES["kept"])
+    + " WHERE (excluded.first_units, excluded.first_nanos, excluded.second) > (first_units, first_nanos, second)",
+    "seen": "events = events + excluded.events",
+    "unmatched": "events = events + excluded.events, last_seq = max(last_seq, excluded.last_seq)",
+}
+# combinations by their text, since refolding does not know their numbers
+COMBINED = f"""CASE combination WHEN 0 THEN '' WHEN -1 THEN '{OTHER_COMBINATION}'
+ELSE (SELECT name FROM names WHERE number = combination) END"""  # noqa: S608 - constants only
 EVENTS = """
 SELECT seq, time, flags, source, type, subject, customer, epoch, quantity, data FROM events
 WHERE seq > ? AND seq <= ? ORDER BY seq
@@ -48,7 +60,7 @@ class LogScan:
     def __init__(self, path: Path) -> None:
         self._db = connect(path, readonly=True)
         self._scratch = apsw.Connection("")
-        self._scratch.execute(SCRATCH).fetchall()  # to its end: a pragma answers rows
+        self._scratch.execute(SCRATCH + _create()).fetchall()  # to its end: a pragma answers rows
         self._names: dict[int, str] = {}
 
     def close(self) -> None:
@@ -91,13 +103,21 @@ class LogScan:
         """Copy every rollup as it is now; the sequence number of the last event they contain."""
         last_seq = 0
         with self._db, self._scratch:
-            self._scratch.executemany(
-                "INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._db.execute("SELECT * FROM rollups")
-            )
-            self._scratch.executemany(
-                "INSERT INTO stored_unmatched VALUES (?, ?, ?, ?, ?, ?)",
-                self._db.execute("SELECT day, environment, type, source, events, last_seq FROM unmatched"),
-            )
+            aggregations = {number: meter.aggregation for number, meter, _, _ in self.meter_spans()}
+            there = {row[0] for row in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            for table in KEYS:
+                if table not in there:
+                    continue  # a file that no later version has opened yet
+                columns = KEYS[table].replace("combination", COMBINED)
+                kept = table == "kept"
+                values = "units, nanos, time, seq" if kept else ", ".join(VALUES[table])
+                rows: Any = self._db.execute(f"SELECT {columns}, {values} FROM {table}")  # noqa: S608 - constants only
+                if kept:
+                    rows = (
+                        (*key, *_parts(rank(aggregations.get(key[3], "latest"), units * NANOS + nanos, time, seq)))
+                        for *key, units, nanos, time, seq in rows
+                    )
+                self._scratch.executemany(_insert("stored", table), rows)
             last_seq += int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").get)
         return last_seq
 
@@ -109,36 +129,64 @@ class LogScan:
         found: Any = self._db.execute(EVENTS, (after_seq, upto_seq))
         return iter(found)
 
-    def spill(
-        self,
-        rollups: Iterable[tuple[Key, Value]],
-        unmatched: Iterable[tuple[tuple[int, int, int, int], Value]],
-    ) -> None:
+    def spill(self, taken: dict[str, Rows]) -> None:
         """Add what was refolded to the scratch file."""
         with self._scratch:
-            self._scratch.executemany(
-                SPILL, ((*key, e, *divmod(billionths, NANOS)) for key, (e, billionths) in rollups)
-            )
-            self._scratch.executemany(SPILL_UNMATCHED, ((*key, *value) for key, value in unmatched))
+            for table, rows in taken.items():
+                sql = f"{_insert('refolded', table)} ON CONFLICT DO UPDATE SET {MERGE[table]}"
+                self._scratch.executemany(sql, ((*key, *_stored(table, value)) for key, value in rows))
 
-    def capped(self) -> set[tuple[int, int, int]]:
-        """(day, environment, customer) where subjects were folded together."""
-        rows = self._scratch.execute(
-            "SELECT DISTINCT day, environment, customer FROM stored WHERE subject = ?", (OTHER_SUBJECT,)
+    def uncertain(self, uncut: set[tuple[int, int]]) -> Uncertain:
+        """Where subjects or combinations were folded together, beside what is `uncut`."""
+        capped: Any = self._scratch.execute(
+            "SELECT DISTINCT day, environment, customer FROM stored_rollups WHERE subject = ?", (OTHER_SUBJECT,)
         )
-        return {(day, environment, customer) for day, environment, customer in rows}
+        crowded: Any = self._scratch.execute(
+            "SELECT DISTINCT day, environment, customer, meter FROM stored_dimensions WHERE combination = ?",
+            (OTHER_COMBINATION,),
+        )
+        return Uncertain(uncut, set(capped), set(crowded))
 
-    def rollups(self, table: str) -> Iterator[tuple[Key, Value]]:
-        """Of `stored` or `refolded`, sorted by key."""
-        for *key, events, units, nanos in self._scratch.execute(_select(table, "cell")):
-            yield tuple(key), (events, units * NANOS + nanos)
-
-    def unmatched(self, table: str) -> Iterator[tuple[tuple[int, ...], Value]]:
-        """Of `stored` or `refolded`, sorted by (day, environment, type, source)."""
-        for *key, events, last_seq in self._scratch.execute(_select(f"{table}_unmatched", "source")):
-            yield tuple(key), (events, last_seq)
+    def table(self, side: str, table: str) -> Iterator[tuple[tuple[Any, ...], Value]]:
+        """The rows of one table, `stored` or `refolded`, sorted by key."""
+        count = len(VALUES[table])
+        for row in self._scratch.execute(f"SELECT * FROM {side}_{table} ORDER BY {KEYS[table]}"):  # noqa: S608 - constants only
+            yield tuple(row[:-count]), _value(table, row[-count:])
 
 
-def _select(table: str, last: str) -> str:
-    keys = "day, environment, customer, meter, subject, cell" if last == "cell" else "day, environment, type, source"
-    return f"SELECT * FROM {table} ORDER BY {keys}"  # noqa: S608 - constants only
+def _create() -> str:
+    return "".join(
+        f"CREATE TABLE {side}_{table} ({KEYS[table]}, {', '.join(VALUES[table])}, PRIMARY KEY ({KEYS[table]})) WITHOUT ROWID;"
+        for side in ("stored", "refolded")
+        for table in KEYS
+    )
+
+
+def _insert(side: str, table: str) -> str:
+    count = len(KEYS[table].split(", ")) + len(VALUES[table])
+    return f"INSERT INTO {side}_{table} VALUES ({', '.join('?' * count)})"  # noqa: S608 - constants only
+
+
+def _parts(kept: Rank) -> tuple[int, ...]:
+    """A Rank in integers of 64 bits, in the same order."""
+    first, second, third = kept
+    return (*divmod(first, NANOS), second, *divmod(third, NANOS))
+
+
+def _stored(table: str, value: Value) -> tuple[int, ...]:
+    if table in ("rollups", "dimensions"):
+        return (value[0], *divmod(value[1], NANOS))
+    if table == "kept":
+        first, second, third = value
+        return _parts((first, second, third))
+    return value
+
+
+def _value(table: str, row: tuple[int, ...]) -> Value:
+    if table in ("rollups", "dimensions"):
+        events, units, nanos = row
+        return events, units * NANOS + nanos
+    if table == "kept":
+        first_units, first_nanos, second, third_units, third_nanos = row
+        return first_units * NANOS + first_nanos, second, third_units * NANOS + third_nanos
+    return row

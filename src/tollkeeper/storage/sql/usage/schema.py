@@ -54,12 +54,40 @@ CREATE TABLE unmatched (
 ) STRICT, WITHOUT ROWID;
 """
 
+V2 = """
+-- names, kind d: a combination of dimensions, the JSON array of its values. combination 0: the meter has none, -1: beyond the cap
+
+-- usage by dimensions, for meters that declare some; `rollups` has their totals
+CREATE TABLE dimensions (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, customer INTEGER NOT NULL, meter INTEGER NOT NULL,
+    combination INTEGER NOT NULL, subject INTEGER NOT NULL, cell INTEGER NOT NULL,
+    events INTEGER NOT NULL, units INTEGER NOT NULL, nanos INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, customer, meter, combination, subject, cell)
+) STRICT, WITHOUT ROWID;
+
+-- max, min, latest: the value that is kept, and the time (µs) and sequence of its event
+CREATE TABLE kept (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, customer INTEGER NOT NULL, meter INTEGER NOT NULL,
+    cell INTEGER NOT NULL, combination INTEGER NOT NULL, subject INTEGER NOT NULL,
+    units INTEGER NOT NULL, nanos INTEGER NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, customer, meter, cell, combination, subject)
+) STRICT, WITHOUT ROWID;
+
+-- unique: each value, and how many events had it
+CREATE TABLE seen (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, customer INTEGER NOT NULL, meter INTEGER NOT NULL,
+    cell INTEGER NOT NULL, combination INTEGER NOT NULL, subject INTEGER NOT NULL, value TEXT NOT NULL,
+    events INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, customer, meter, cell, combination, subject, value)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 def migrations() -> list[str]:
     """The steps from an empty file; a step is never edited once released."""
     from tollkeeper.storage.sql.usage.random_ids import RandomIds
 
-    return [V1 + RandomIds.SCHEMA]
+    return [V1 + RandomIds.SCHEMA, V2]
 
 
 def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]]) -> None:
