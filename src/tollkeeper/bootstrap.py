@@ -14,6 +14,7 @@ from tollkeeper.core.keys import ApiKey
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.customers import CustomerService
+from tollkeeper.services.foreign_keys import ForeignKeys
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Ingest
 from tollkeeper.services.keys import KeyService
@@ -62,10 +63,12 @@ class Tollkeeper:
         now_us, random_bits = clock.now_us, clock.random_bits
         self.catalog = CatalogService(self.database, now_us, self._changed)
         self.customers = CustomerService(self.database, now_us, random_bits, self._changed)
-        self.keys = KeyService(self.database, now_us, random_bits, self._changed)
+        with self.database.read() as rows:
+            foreign = ForeignKeys(rows.keys.foreign_digests())
+        self.keys = KeyService(self.database, now_us, random_bits, self._changed, foreign)
         self.meters = MeterTable(self.usage_file.meters)
         writer, reader = self.usage_file.writer, self.usage_file.reader
-        self.gate = Gate(self.database.grants, writer, reader, self.meters, clock)
+        self.gate = Gate(self.database.grants, writer, reader, self.meters, clock, foreign=foreign)
         self.shadow = Shadow(self.database, clock)
         self.gate.on_shadow = self.shadow.note
         self._use_catalog()

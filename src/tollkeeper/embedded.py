@@ -16,7 +16,6 @@ from tollkeeper.core.customers import ENVIRONMENTS, Environment
 from tollkeeper.core.errors import AlreadyOpen, InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.gate import Decision
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services import gate as services_gate
 from tollkeeper.services.ingest import MAX_ID, Result
 from tollkeeper.services.reservations import Committed, Released
@@ -70,17 +69,21 @@ class Gate:
         test_token: str | None = None,
         timeout: float = 2.0,
         away: Literal["closed", "open"] = "closed",
+        imported_keys: bool = False,
     ) -> ConnectedGate:
         """The gate of a running server, for any number of processes. `token`: a server key with the scope `check`, or the admin token.
 
         A server key speaks for its own environment; with `test_token`, one of test, keys of test are judged, too.
 
         `timeout`: seconds to connect, and between bytes. `away`: what becomes of calls while the server does not answer: closed refuses
-        them (Unreachable, 503 in applications), open lets every well-formed key through, unjudged and uncounted. Raises InvalidRequest.
+        them (Unreachable, 503 in applications), open lets every well-formed key through, unjudged and uncounted.
+
+        `imported_keys`: the server is asked about keys of any format; without it a key that was not made by Tollkeeper is refused here.
+        Such keys are asked for with `token`, and refused while the server is away. Raises InvalidRequest.
         """
         from tollkeeper.connected import ConnectedGate
 
-        return ConnectedGate(url, token, test_token=test_token, timeout=timeout, away=away)
+        return ConnectedGate(url, token, test_token=test_token, timeout=timeout, away=away, imported_keys=imported_keys)
 
     def check(
         self,
@@ -148,7 +151,7 @@ class Gate:
         """`judge` on an event loop; a key that was not met before is read in a thread."""
         gate = self._gate(key, meter)
         snapshot = gate.find(key)
-        if snapshot is None and looks_like_key(key):
+        if snapshot is None and gate.may_be_key(key):
             snapshot = await asyncio.to_thread(gate.load, key)
         return gate.judge(snapshot, meter, cost, scope, ip)
 

@@ -53,7 +53,7 @@ class Server:
             return new_id("req", clock.now_ns() // 1_000_000, clock.random_bits(80))
 
         self.requests = RequestStats()
-        self.authenticator = Authenticator(settings.admin_token, toll.key_by_digest, clock.now_us)
+        self.authenticator = Authenticator(settings.admin_token, toll.key_by_digest, clock.now_us, toll.gate.may_be_key)
         self.problems = Problems(settings.public_url, new_request_id)
         toll.listen(self.authenticator.drop)
         steps = [

@@ -35,7 +35,7 @@ class Site:
             self.reads += 1
             return toll.key_by_digest(digest)
 
-        self.authenticator = Authenticator(ADMIN_TOKEN, key_by_digest, clock.now_us)
+        self.authenticator = Authenticator(ADMIN_TOKEN, key_by_digest, clock.now_us, toll.gate.may_be_key)
         toll.listen(self.authenticator.drop)
         services = Services(
             toll.catalog,

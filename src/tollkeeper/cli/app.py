@@ -19,9 +19,11 @@ from tollkeeper.cli import (
     customers,
     demo,
     events,
+    events_import,
     guide,
     init,
     keys,
+    keys_import,
     openapi,
     proxy,
     rate,
@@ -82,6 +84,8 @@ app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
 app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
 app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
+events.app.command("import", epilog=events_import.EXAMPLES)(events_import.import_)
+keys.app.command("import", epilog=keys_import.EXAMPLES)(keys_import.import_)
 customers.app.command("cost", epilog=cost.EXAMPLES)(cost.cost)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)

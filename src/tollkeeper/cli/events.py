@@ -18,7 +18,7 @@ from tollkeeper.cli.options import Environment, Json, Verbose, examples
 from tollkeeper.cli.server import connect
 from tollkeeper.cli.values import INSTANT, instant, plural
 
-app = typer.Typer(help="Send usage events.", no_args_is_help=True)
+app = typer.Typer(help="Send and import usage events.", no_args_is_help=True)
 
 BATCH = 1_000
 BATCH_BYTES = 4_000_000

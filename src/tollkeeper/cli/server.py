@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tollkeeper.client import Exchange, Tollkeeper
 
 _SECRET = re.compile(r"\btk_(live|test|admin)_[A-Za-z0-9_-]{8,}")
+_KEY = re.compile(r'("key":\s*")[^"]*?(?=[^"]{0,4}")')  # of any format, where the API has keys
 _SHOWN_BYTES = 2_000
 
 
@@ -68,7 +69,8 @@ def mask(text: str, token: str | None = None) -> str:
     """The text with every secret of Tollkeeper's cut to its kind and last four characters."""
     if token:
         text = text.replace(token, "****")
-    return _SECRET.sub(lambda found: f"tk_{found[1]}_****{found[0][-4:]}", text)
+    text = _SECRET.sub(lambda found: f"tk_{found[1]}_****{found[0][-4:]}", text)
+    return _KEY.sub(lambda found: found[0] if "****" in found[0] else f"{found[1]}****", text)
 
 
 def show_exchange(exchange: Exchange, token: str | None) -> None:

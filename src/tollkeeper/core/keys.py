@@ -19,6 +19,9 @@ RANDOM_LENGTH = 30
 CHECKSUM_LENGTH = 6
 KEY_LENGTH = len("tk_live_") + RANDOM_LENGTH + CHECKSUM_LENGTH
 
+NATIVE_PREFIXES = ("tk_live_", "tk_test_")
+"""What keys made here begin with; an imported key of another format begins otherwise, or shows no prefix."""
+
 KeyKind = Literal["customer", "server"]
 SERVER_SCOPES = ("check", "events:write", "usage:read", "metrics:read")
 

@@ -6,7 +6,7 @@ rolls back when it raises. A write that the database refuses raises `StorageUnav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,6 +85,12 @@ class KeyRepository(Protocol):
     def add(self, key: ApiKey) -> None: ...
 
     def get(self, key_id: str) -> ApiKey | None: ...
+
+    def by_digests(self, digests: Sequence[bytes]) -> Mapping[bytes, ApiKey]: ...
+
+    def foreign_digests(self) -> Iterator[bytes]:
+        """Of the imported keys that are not of our format."""
+        ...
 
     def list(
         self,

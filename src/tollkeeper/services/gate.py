@@ -44,7 +44,6 @@ from tollkeeper.core.gate import (
     decide,
 )
 from tollkeeper.core.grants import CustomerGrant
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.core.limits import refund
 from tollkeeper.core.metering import NANOS, QuantityInvalid, split_quantity
 from tollkeeper.core.periods import period_at
@@ -55,6 +54,7 @@ from tollkeeper.services.addresses import from_where, is_within
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.early import Early
 from tollkeeper.services.extras import check_data, extras_of
+from tollkeeper.services.foreign_keys import ForeignKeys
 from tollkeeper.services.holds import Holds
 from tollkeeper.services.meters import MeterTable, not_checkable
 from tollkeeper.services.near import tell_near
@@ -82,6 +82,7 @@ class Gate:
         meters: MeterTable,
         clock: Clock | None = None,
         *,
+        foreign: ForeignKeys | None = None,
         snapshots: int = 200_000,
     ) -> None:
         self._grants = grants
@@ -91,6 +92,8 @@ class Gate:
         self.clock = clock or Clock()
         self._now_ns = self.clock.now_ns
         self._steady_ns = self.clock.steady_ns
+        self.foreign = foreign if foreign is not None else ForeignKeys()
+        self.may_be_key = self.foreign.may_be_key
         self._snapshots: dict[bytes, Snapshot] = {}
         self._unknown: dict[bytes, None] = {}
         self._accounts: dict[tuple[str, str], Account] = {}
@@ -121,7 +124,7 @@ class Gate:
 
     def load(self, raw: str) -> Snapshot | None:
         """Read one key's snapshot (one SELECT); None when there is no such key. Junk costs no I/O."""
-        if looks_like_key(raw) is None:
+        if not self.may_be_key(raw):
             return None
         digest = sha256(raw.encode()).digest()
         if digest in self._unknown:

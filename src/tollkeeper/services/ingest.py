@@ -208,7 +208,7 @@ class Ingest:
         customer = event.customer
         if subject is not None and not 0 < len(subject) <= MAX_NAME:
             raise _Refused("subject_invalid", f"subject has {len(subject)} characters; expected 1 to {MAX_NAME}.")
-        if subject is not None and subject[:3] == "tk_" and looks_like_key(subject):
+        if subject is not None and self._is_secret(subject):
             raise _Refused(
                 "subject_invalid", "subject is the secret of a key, which is kept nowhere; send the key's id."
             )
@@ -222,12 +222,12 @@ class Ingest:
             if account is None:
                 raise _Refused(
                     "unknown_subject",
-                    f"{_shown(subject)} is no key's id and no customer's id. Send `customer` as well.",
+                    f"{self._shown(subject)} is no key's id and no customer's id. Send `customer` as well.",
                 )
         else:
             account = known.get(customer) or self._gate.account_of(environment, customer)
             if account is None:
-                raise _Refused("unknown_customer", f"There is no customer {_shown(customer)}. Create it first.")
+                raise _Refused("unknown_customer", f"There is no customer {self._shown(customer)}. Create it first.")
         known[customer] = account
         at = now if event.time is None else self._time(event.time, now)
         data = event.data
@@ -257,6 +257,14 @@ class Ingest:
         flags, epoch = kind << 1 | flag, meters_now.epoch
         row = (flags, source, stored, digest, type, subject, customer, at, 1, text, folds, epoch, extras)
         return row, account, meters
+
+    def _shown(self, text: str) -> str:
+        if self._is_secret(text):
+            return "with the secret of a key as its id"
+        return repr(text if len(text) <= 80 else f"{text[:79]}…")
+
+    def _is_secret(self, text: str) -> bool:
+        return (text[:3] == "tk_" and looks_like_key(text) is not None) or self._gate.foreign.has(text)
 
     def _time(self, time: datetime, now: int) -> int:
         if time.tzinfo is None:
@@ -289,12 +297,6 @@ def folds_of(
     values = [(entry, entry.fold(quantity, data)) for entry in entries]
     folds = tuple((entry.number, cell, *value) for entry, value in values if value is not None)
     return folds, tuple(entry.key for entry, value in values if value is not None)
-
-
-def _shown(text: str) -> str:
-    if looks_like_key(text):
-        return "with the secret of a key as its id"
-    return repr(text if len(text) <= 80 else f"{text[:79]}…")
 
 
 def _echo(id: str) -> str:

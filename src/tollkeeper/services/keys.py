@@ -12,6 +12,8 @@ from tollkeeper.core.keys import BRAND, RANDOM_LENGTH, SERVER_SCOPES, ApiKey, Ke
 from tollkeeper.core.ports import Database, Repositories
 from tollkeeper.services import fields
 from tollkeeper.services.fields import Page, invalid
+from tollkeeper.services.foreign_keys import ForeignKeys
+from tollkeeper.services.keys_import import MAX_KEYS, Imported, KeyToImport, import_into
 
 OVERLAPS = (0, 3600, 86_400, 604_800)  # offered to people; any number of seconds up to MAX_OVERLAP is taken
 MAX_OVERLAP = 2_592_000
@@ -40,7 +42,10 @@ class NewKey:
 
 
 class KeyService:
-    """`on_change(customer)` runs after each commit that changes a key; None stands for a server key: drop everything."""
+    """`on_change(customer)` runs after each commit that changes a key; None stands for a server key: drop everything.
+
+    `foreign` learns of every imported key of another format, before it is stored.
+    """
 
     def __init__(
         self,
@@ -48,11 +53,13 @@ class KeyService:
         now_us: Callable[[], int],
         random_bits: Callable[[int], int],
         on_change: Callable[[str | None], None] = lambda customer: None,
+        foreign: ForeignKeys | None = None,
     ) -> None:
         self._database = database
         self._now_us = now_us
         self._random_bits = random_bits
         self._on_change = on_change
+        self._foreign = foreign if foreign is not None else ForeignKeys()
 
     def create(
         self,
@@ -91,6 +98,19 @@ class KeyService:
             rows.keys.add(new.record)
         self._on_change(customer)
         return new
+
+    def import_(self, sent: Sequence[KeyToImport]) -> list[Imported]:
+        """Take over keys made elsewhere, by their digests, in one transaction; each is answered for itself, in order.
+
+        Safe to repeat. Raises InvalidRequest for more than 1,000.
+        """
+        if len(sent) > MAX_KEYS:
+            raise invalid("keys", f"at most {MAX_KEYS} keys are expected")
+        with self._database.write() as rows:
+            results, customers = import_into(rows, sent, self._now_us(), self._random_bits, self._foreign.add)
+        for customer in sorted(customers):
+            self._on_change(customer)
+        return results
 
     def list(
         self,

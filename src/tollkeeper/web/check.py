@@ -13,7 +13,6 @@ from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.errors import InvalidRequest, TollkeeperError
 from tollkeeper.core.events import LogRow, Outcome
 from tollkeeper.core.gate import Decision
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.snapshots import Snapshot
@@ -105,7 +104,7 @@ class Check:
             caller.require("check")
             request = decode_check(exchange.body)
             snapshot = gate.find(request.key)
-            if snapshot is None and looks_like_key(request.key) is not None:
+            if snapshot is None and gate.may_be_key(request.key):
                 return False
             decision = self._judge(scope, caller, request, snapshot)
             if gate.may_be_known(decision, request.id):
@@ -130,7 +129,7 @@ class Check:
         request = decode_check(body)
         gate = self._gate
         snapshot = gate.find(request.key)
-        if snapshot is None and looks_like_key(request.key) is not None:
+        if snapshot is None and gate.may_be_key(request.key):
             snapshot = await asyncio.to_thread(gate.load, request.key)
         decision = self._judge(scope, caller, request, snapshot)
         if gate.may_be_known(decision, request.id):

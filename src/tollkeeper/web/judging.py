@@ -7,7 +7,6 @@ import logging
 
 from tollkeeper.core.errors import InvalidRequest, NotFound, TollkeeperError
 from tollkeeper.core.gate import Decision
-from tollkeeper.core.keys import looks_like_key
 from tollkeeper.services.gate import Gate
 from tollkeeper.web.key_places import KeyPlaces
 from tollkeeper.web.rules import Rule
@@ -22,7 +21,7 @@ async def judge(gate: Gate, keys: frozenset[str], rule: Rule, ip: str | None, pl
         raise InvalidRequest("Several different API keys are sent: send one.")
     for raw in keys:
         snapshot = gate.find(raw)
-        if snapshot is None and looks_like_key(raw):
+        if snapshot is None and gate.may_be_key(raw):
             snapshot = await asyncio.to_thread(gate.load, raw)
     try:
         # a cost of 0 would only ask: what costs nothing is judged without its meter, and so limited

@@ -24,6 +24,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     cost.router,
     customers.router,
     keys.router,
+    keys.imports,
     catalog.router,
     health,
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.keys import ApiKey, KeyKind
+from tollkeeper.core.keys import NATIVE_PREFIXES, ApiKey, KeyKind
 from tollkeeper.storage.sql.tables import api_keys
+
+IN_ONE_QUERY = 500
 
 
 def key_from(row: Sequence[Any]) -> ApiKey:
@@ -48,6 +50,18 @@ class SqlKeys:
     def get(self, key_id: str) -> ApiKey | None:
         row = self._connection.execute(select(api_keys).where(api_keys.c.id == key_id)).first()
         return key_from(row) if row else None
+
+    def by_digests(self, digests: Sequence[bytes]) -> Mapping[bytes, ApiKey]:
+        found: dict[bytes, ApiKey] = {}
+        for start in range(0, len(digests), IN_ONE_QUERY):
+            query = select(api_keys).where(api_keys.c.digest.in_(digests[start : start + IN_ONE_QUERY]))
+            found |= {key.digest: key for key in map(key_from, self._connection.execute(query))}
+        return found
+
+    def foreign_digests(self) -> Iterator[bytes]:
+        prefix = func.substr(api_keys.c.prefix, 1, len(NATIVE_PREFIXES[0]))
+        for (digest,) in self._connection.execute(select(api_keys.c.digest).where(prefix.not_in(NATIVE_PREFIXES))):
+            yield digest
 
     def list(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -10,11 +12,22 @@ from pydantic import ConfigDict, Field
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.keys import ApiKey
 from tollkeeper.services.keys import NewKey
-from tollkeeper.web.api.shapes import EnvironmentName, Instant, Listed, PageQuery, Sent, SentInstant, Shown
+from tollkeeper.services.keys_import import MAX_KEYS, Imported, KeyToImport
+from tollkeeper.web.api.shapes import (
+    EnvironmentName,
+    Instant,
+    Listed,
+    PageQuery,
+    Sent,
+    SentInstant,
+    Shown,
+    parse_instant,
+)
 from tollkeeper.web.errors import documented
 from tollkeeper.web.routes import AdminRoute, KeysDep
 
 router = APIRouter(prefix="/v1/keys", tags=["Keys"], route_class=AdminRoute)
+imports = APIRouter(prefix="/v1/imports", tags=["Keys"], route_class=AdminRoute)
 
 KeyId = Annotated[str, Path(description="The key's id, not the key.", examples=["key_01JD3V5E6QN8Z4V9W1T7B2X3YD"])]
 
@@ -101,6 +114,50 @@ class Rotation(Sent):
     overlap_seconds: int = Field(default=86_400, ge=0, le=2_592_000, examples=[86_400])
 
 
+class ImportedKeyTerms(Sent):
+    """A key that a customer holds already, made elsewhere. Its digest alone is sent, never the key."""
+
+    customer: str = Field(max_length=64, examples=["acme"])
+    digest: str = Field(
+        max_length=64,
+        description="SHA-256 of the key's bytes (UTF-8), as 64 hexadecimal digits.",
+        examples=["2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"],
+    )
+    environment: str = Field("live", max_length=4, examples=["live"])
+    name: str = Field("", max_length=200, examples=["production"])
+    prefix: str = Field("", max_length=12, description="How the key begins, to tell keys apart.", examples=["sk_9f"])
+    last4: str = Field("", max_length=4, examples=["1bXk"])
+    scopes: list[str] = Field(default_factory=list, max_length=32, examples=[["reports:read"]])
+    expires_at: str | None = Field(None, max_length=40, description="RFC 3339, in the future.", examples=[None])
+    ips: list[str] = Field(default_factory=list, max_length=64, examples=[["203.0.113.0/24"]])
+
+
+class KeysImport(Sent):
+    """Keys to take over."""
+
+    keys: list[ImportedKeyTerms] = Field(min_length=1, max_length=MAX_KEYS)
+
+
+class KeyImported(Shown):
+    """What became of one key. `duplicate`: it was here, and stays as it is. `conflict`: it is here as somebody else's."""
+
+    index: int = Field(examples=[0])
+    status: Literal["imported", "duplicate", "conflict", "rejected"]
+    id: str | None = Field(examples=["key_01JD3V5E6QN8Z4V9W1T7B2X3YD"])
+    field: str | None = Field(examples=[None])
+    detail: str | None = Field(examples=[None])
+
+
+class KeysImported(Shown):
+    """One result for each key, in order."""
+
+    results: list[KeyImported]
+    imported: int = Field(examples=[1])
+    duplicate: int = Field(examples=[0])
+    conflict: int = Field(examples=[0])
+    rejected: int = Field(examples=[0])
+
+
 class KeysQuery(PageQuery):
     """Which keys."""
 
@@ -121,6 +178,32 @@ def create_key(sent: NewKeyTerms, keys: KeysDep) -> KeyMade:
     """The answer holds the secret, once."""
     return KeyMade.made(
         keys.create(sent.customer, sent.environment, sent.name, sent.scopes, sent.expires_at, sent.ips, sent.kind)
+    )
+
+
+@imports.post("/keys", summary="Import keys by their digests")
+def import_keys(sent: KeysImport, keys: KeysDep) -> KeysImported:
+    """Keys of any format: what arrives at the gate is compared by SHA-256. Safe to repeat; one faulty key spoils no other."""
+    given: list[KeyToImport] = []
+    results: dict[int, Imported] = {}
+    for index, one in enumerate(sent.keys):
+        try:
+            expires_at = None if one.expires_at is None else parse_instant(one.expires_at)
+        except ValueError as fault:
+            results[index] = Imported(index, "rejected", None, "expires_at", f"expires_at: {fault}")
+            continue
+        given.append(KeyToImport(**{**dict(one), "expires_at": expires_at}))
+    places = [index for index in range(len(sent.keys)) if index not in results]
+    for place, result in zip(places, keys.import_(given), strict=True):
+        results[place] = replace(result, index=place)
+    shown = [KeyImported(**asdict(results[index])) for index in range(len(sent.keys))]
+    counts = Counter(one.status for one in shown)
+    return KeysImported(
+        results=shown,
+        imported=counts["imported"],
+        duplicate=counts["duplicate"],
+        conflict=counts["conflict"],
+        rejected=counts["rejected"],
     )
 
 
