@@ -1,4 +1,4 @@
-"""`python -m benchmarks [check] [events] [gate] [growth] [footprint] [whatif]`: all of them when none is named. See docs/benchmarks.md."""
+"""`python -m benchmarks [SECTION …]`: all of them when none is named. See docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import machine, report
 
-SECTIONS = ("check", "events", "gate", "growth", "footprint", "whatif")
+SECTIONS = ("check", "events", "gate", "authz", "growth", "footprint", "whatif")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,13 +85,14 @@ def main() -> int:
 def _plan(
     chosen: argparse.Namespace, work: Path, missing: dict[str, str], say: Callable[[str], None]
 ) -> dict[str, Callable[[], report.Section]]:
-    from benchmarks import check, events, footprint, gate, growth, whatif
+    from benchmarks import authz, check, events, footprint, gate, growth, whatif
 
     return {
         "check": lambda: check.measure(work, chosen.rounds, chosen.seconds, missing),
         "events": lambda: events.measure(work, chosen.rounds, chosen.seconds),
         "gate": lambda: gate.measure(work, chosen.rounds),
         "growth": lambda: growth.measure(work, chosen.events, say),
+        "authz": lambda: authz.measure(work, chosen.rounds, chosen.seconds),
         "footprint": lambda: footprint.measure(work),
         "whatif": lambda: whatif.measure(work),
     }

@@ -70,7 +70,7 @@ class Contender:
         return self.server.cpu_seconds() + (self.database.cpu_seconds() if self.database is not None else 0)
 
 
-def _exact(server: Tollkeeper, customers: list[Customer]) -> Callable[[load.Load], None]:
+def exact(server: Tollkeeper, customers: list[Customer]) -> Callable[[load.Load], None]:
     """After each run: usage has grown by exactly what was answered VALID. An early answer may still be on its way."""
     counted = 0
 
@@ -107,7 +107,7 @@ def contenders(stack: ExitStack, work: Path, missing: dict[str, str]) -> list[Co
             check_bodies(hard),
             key,
             None,
-            _exact(server, hard),
+            exact(server, hard),
         ),
         Contender(
             "Tollkeeper, early answer",
@@ -116,7 +116,7 @@ def contenders(stack: ExitStack, work: Path, missing: dict[str, str]) -> list[Co
             check_bodies(soft, False),
             key,
             None,
-            _exact(server, soft),
+            exact(server, soft),
         ),
     ]
     for place, core in (("one core", SERVER_CORE), ("Redis on the client's core", CLIENT_CORE)):

@@ -47,7 +47,7 @@ def answer_direct(exchange: Exchange) -> bool:
 
 if __name__ == "__main__":
     if sys.argv[1] == "direct":
-        app.direct = {b"/v1/check": answer_direct}  # type: ignore[attr-defined]
+        app.direct = {(b"POST", b"/v1/check"): answer_direct}  # type: ignore[attr-defined]
     uvicorn.run(
         app,
         port=int(sys.argv[2]),

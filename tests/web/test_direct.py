@@ -36,7 +36,7 @@ class Wire:
         self.port = 0
         self.taken = self.left = 0
         self._writers: list[asyncio.StreamWriter] = []
-        direct = server.app.direct[b"/v1/check"]  # type: ignore[attr-defined]
+        direct = server.app.direct[b"POST", b"/v1/check"]  # type: ignore[attr-defined]
 
         def counted(exchange: Exchange) -> bool:
             taken: bool = direct(exchange)
@@ -44,7 +44,7 @@ class Wire:
             self.left += not taken
             return taken
 
-        server.app.direct = {b"/v1/check": counted}  # type: ignore[attr-defined]
+        server.app.direct = {(b"POST", b"/v1/check"): counted}  # type: ignore[attr-defined]
 
     def request(
         self, *lines: str, version: str = "1.1", token: str = ADMIN, path: str = "/v1/check", **fields: Any

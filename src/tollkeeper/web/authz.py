@@ -9,24 +9,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from json import dumps, loads
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 
 from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.errors import TollkeeperError
+from tollkeeper.core.events import Outcome
 from tollkeeper.core.gate import Decision
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.authz_options import ENVOY, AuthzOptions, read_asked, read_envoy, read_options
+from tollkeeper.web.direct import Exchange
 from tollkeeper.web.errors import MEDIA_TYPE, Problems
 from tollkeeper.web.identity import called, identity_fields
-from tollkeeper.web.judging import judge
+from tollkeeper.web.judging import judge, judge_from_memory
 from tollkeeper.web.key_places import KeyPlaces
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Answer = tuple[int, Headers, bytes]
 
 MOST_OPTIONS: Final = 1000
 PASSED_BY_NGINX: Final = (200, 401, 403)
@@ -36,9 +40,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Authz:
-    """The endpoint. `docs` begins the links in problems."""
+    """The endpoint. `docs` begins the links in problems; `finished(scope, status, started)` is told of each direct answer."""
 
-    def __init__(self, gate: Gate, reservations: Reservations, problems: Problems, docs: str = "") -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        reservations: Reservations,
+        problems: Problems,
+        failure: Callable[[Any, BaseException], Answer],
+        finished: Callable[[Any, int, float], None],
+        docs: str = "",
+    ) -> None:
+        self._failure = failure
+        self._finished = finished
         self._gate = gate
         self._reservations = reservations
         self._problems = problems
@@ -50,30 +64,75 @@ class Authz:
         """Status, headers and body for the gateway. Raises nothing but what is no TollkeeperError."""
         options = None
         try:
-            own_path = None
-            if scope["raw_path"].startswith(ENVOY):
-                options, own_path = read_envoy(scope["raw_path"])
-            else:
-                options = self._read_options(scope["query_string"])
+            options, own_path = self._options_of(scope)
             asked = read_asked(scope, options, own_path, self._places)
             rule = options.rules.find(asked.path, asked.method)
             if rule.meter is None:
                 return 200, self._identity(scope, None), b""
             decision = await judge(self._gate, asked.keys, rule, asked.ip, self._places)
-            scope[SCOPE_CALLER] = decision.who
-            scope[SCOPE_REQUEST_ID] = decision.request_id
-            if not decision.allowed:
-                return self._refuse(options, decision)
-            if options.settled:
-                self._reservations.hold(decision)
-            elif decision.amount:
+            answer = self._judged(scope, options, decision)
+            if decision.amount and decision.reservation is None:
                 await self._gate.commit(decision)
-            return 200, self._identity(scope, decision), b""
+            return answer or self._allow(scope, decision)
         except TollkeeperError as error:
-            if not error.permanent:
-                logger.warning("%s", error.detail, extra={"request_id": self._problems.request_id(scope)})
-            status, headers, body = self._problems.answer(scope, error)
-            return self._as_told(options, status, error.code, headers, body)
+            return self._fail(scope, options, error)
+
+    def direct(self, exchange: Exchange) -> bool:
+        """Decide from memory, in the protocol; False when a key must be read first."""
+        started = perf_counter()
+        scope = exchange.scope
+        options = None
+        try:
+            options, own_path = self._options_of(scope)
+            asked = read_asked(scope, options, own_path, self._places)
+            rule = options.rules.find(asked.path, asked.method)
+            if rule.meter is None:
+                answer = 200, self._identity(scope, None), b""
+            else:
+                decision = judge_from_memory(self._gate, asked.keys, rule, asked.ip, self._places)
+                if decision is None:
+                    return False
+                told = self._judged(scope, options, decision)
+                if decision.amount and decision.reservation is None:
+                    self._gate.put(decision, _Waiting(self, exchange, started, options, decision))
+                    return True
+                answer = told or self._allow(scope, decision)
+        except TollkeeperError as error:
+            answer = self._fail(scope, options, error)
+        except Exception as error:
+            answer = self._failure(scope, error)
+        self._send(exchange, started, answer)
+        return True
+
+    def _send(self, exchange: Exchange, started: float, answer: Answer) -> None:
+        status, headers, body = answer
+        exchange.answer(status, [*headers, (b"content-length", b"%d" % len(body))], body)
+        self._finished(exchange.scope, status, started)
+
+    def _options_of(self, scope: Scope) -> tuple[AuthzOptions, bytes | None]:
+        """What the gateway's configuration says, and the call's own path where it is the request's (Envoy)."""
+        path = scope["raw_path"]
+        return read_envoy(path) if path.startswith(ENVOY) else (self._read_options(scope["query_string"]), None)
+
+    def _judged(self, scope: Scope, options: AuthzOptions, decision: Decision) -> Answer | None:
+        """The refusal; None when it is allowed. Reserves what the gateway's log will settle."""
+        scope[SCOPE_CALLER] = decision.who
+        scope[SCOPE_REQUEST_ID] = decision.request_id
+        if not decision.allowed:
+            return self._refuse(options, decision)
+        if options.settled:
+            self._reservations.hold(decision)
+        return None
+
+    def _allow(self, scope: Scope, decision: Decision) -> Answer:
+        return 200, self._identity(scope, decision), b""
+
+    def _fail(self, scope: Scope, options: AuthzOptions | None, error: TollkeeperError) -> Answer:
+        if not error.permanent:
+            logger.warning("%s", error.detail, extra={"request_id": self._problems.request_id(scope)})
+        status, headers, body = self._problems.answer(scope, error)
+        kept = [header for header in headers if header[0] != b"content-length"]
+        return self._as_told(options, status, error.code, kept, body)
 
     def _read_options(self, query: bytes) -> AuthzOptions:
         options = self._options.get(query)
@@ -111,3 +170,33 @@ class Authz:
         if options is not None and options.profile == "nginx" and status not in PASSED_BY_NGINX:
             status = 403
         return status, headers, body
+
+
+class _Waiting:
+    """A call until the commit of its usage event (a Submission)."""
+
+    __slots__ = ("_authz", "_decision", "_exchange", "_options", "_started", "error", "loop", "outcomes", "rows")
+
+    early = False
+
+    def __init__(
+        self, authz: Authz, exchange: Exchange, started: float, options: AuthzOptions, decision: Decision
+    ) -> None:
+        self._authz = authz
+        self._exchange = exchange
+        self._started = started
+        self._options = options
+        self._decision = decision
+        self.loop = exchange.loop
+        self.rows = (authz._gate.row(decision),)
+        self.outcomes: list[Outcome] | None = None
+        self.error: TollkeeperError | None = None
+
+    def done(self) -> None:
+        authz, scope = self._authz, self._exchange.scope
+        if self.error is None:
+            answer = authz._allow(scope, self._decision)
+        else:
+            authz._gate.refund(self._decision)
+            answer = authz._fail(scope, self._options, self.error)
+        authz._send(self._exchange, self._started, answer)

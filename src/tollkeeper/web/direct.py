@@ -1,6 +1,6 @@
 """A request that is answered by the protocol itself, without an ASGI task: for endpoints that decide in memory.
 
-An application offers such endpoints by an attribute `direct`, handlers by path; all are POST. A handler gets the whole request and says
+An application offers such endpoints by an attribute `direct`, handlers by method and path. A handler gets the whole request and says
 whether it takes it. One that it leaves, and any that is not plain (large, pipelined, HTTP/1.0, `Expect`, an upgrade), goes the way of ASGI.
 """
 
@@ -47,7 +47,7 @@ _NOBODY: Final = _Nobody()
 class Exchange:
     """One request and its answer. It has the attributes by which uvicorn's protocol knows a request under way.
 
-    `scope` is an ASGI scope without `raw_path` and `query_string`. `answer` is called once, on the loop's thread.
+    `scope` is an ASGI scope. `answer` is called once, on the loop's thread.
     """
 
     __slots__ = ("body", "connection", "disconnected", "keep_alive", "message_event", "response_complete", "scope")
@@ -88,4 +88,4 @@ class Exchange:
 Direct: TypeAlias = Callable[[Exchange], bool]
 """True: it was answered, or will be. False: nothing was done, the application is to have it. Raises nothing."""
 
-NONE: Final[Mapping[bytes, Direct]] = {}
+NONE: Final[Mapping[tuple[bytes, bytes], Direct]] = {}

@@ -59,9 +59,12 @@ class HotEndpoints:
         self._finished_check = finished["/v1/check"]
         self._finished_events = finished["/v1/events"]
         self._finished_authz = finished["/authz"]
-        self._authz = Authz(gate, reservations, problems, docs)
+        self._authz = Authz(gate, reservations, problems, self._failure, self._finished_authz, docs)
         self._check = Check(gate, reservations, authenticator, self._failure, self._finished_check, docs=docs)
-        self.direct: Mapping[bytes, Direct] = {b"/v1/check": self._check.direct}
+        self.direct: Mapping[tuple[bytes, bytes], Direct] = {
+            (b"POST", b"/v1/check"): self._check.direct,
+            (b"GET", b"/authz"): self._authz.direct,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")

@@ -66,11 +66,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         if came > MAX_HEADER_BYTES and self._size_of_head() > MAX_HEADER_BYTES:
             raise ValueError("the head is too large")  # ends in send_400_response
-        endpoint = self._endpoints.get(self.url)
+        method = self.parser.get_method()
+        path, _, query = self.url.partition(b"?")
+        endpoint = self._endpoints.get((method, path))
         if endpoint is not None and self._is_plain():
             self._endpoint = endpoint
-            self.scope["method"] = "POST"
-            self.scope["path"] = self.url.decode()
+            scope: Any = self.scope
+            scope["method"], scope["path"] = method.decode(), path.decode()
+            scope["raw_path"], scope["query_string"] = path, query
             self._exchange = self.cycle = direct.Exchange(self, self.scope)  # type: ignore[assignment,arg-type]
         else:
             super().on_headers_complete()
@@ -78,8 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_plain(self) -> bool:
         parser, cycle = self.parser, self.cycle
         return (
-            parser.get_method() == b"POST"
-            and (cycle is None or cycle.response_complete)
+            (cycle is None or cycle.response_complete)
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
