@@ -391,3 +391,60 @@ def test_a_meter_of_the_version_before_filters_keeps_its_number() -> None:
     assert definition(Meter("m", "e", "sum", "v")) == (
         '{"aggregation":"sum","event_type":"e","group_by":[],"value_property":"v"}'
     )
+
+
+def test_values_that_differ_by_a_fraction_or_by_their_place_in_the_log_alone_are_told_apart_across_rows(
+    rich: Spine,
+) -> None:
+    """Each event has a row of its own: another key, or another quarter of an hour."""
+    at = datetime.fromtimestamp(rich.time.now // SECOND, UTC) - timedelta(days=2)
+    sizes = (("k3", 0, "7.25"), ("k2", 0, "7.5"), ("k1", 0, "7.125"), ("k3", 1800, "7.375"), ("k2", -1800, "7.0625"))
+    events: list[Any] = [
+        UsageEvent(f"e{key}{later}", "work", "s", key, "ann", at + timedelta(seconds=later), {"size": size})
+        for key, later, size in sizes
+    ]
+    rich.app.ingest.ingest_wait("live", events)
+    start = (rich.time.now // 1000) - 3 * 86_400_000_000
+
+    def value(meter: str, **asked: Any) -> str | None:
+        return rich.app.usage.query(meter, customer="ann", start=start, **asked).total
+
+    assert (value("max"), value("min"), value("latest")) == ("7.5", "7.0625", "7.375")
+    at_once = int(at.timestamp()) * 1_000_000
+    assert value("latest", end=at_once + 60_000_000) == "7.125"  # of three at one time the one logged last
+    assert [row.value for row in rich.app.usage.query("max", customer="ann", start=start, group_by=("key",)).data] == [
+        "7.125",
+        "7.5",
+        "7.375",
+    ]
+
+
+def test_each_period_has_its_own_first_combinations_after_a_restart_too(rich: Spine) -> None:
+    rich.time.move(33 * DAY)  # the second period began three days ago, in the afternoon
+    now = datetime.fromtimestamp(rich.time.now // SECOND, UTC)
+
+    def sent(hours: int, *models: str) -> None:
+        rich.reopen()
+        log = rich.app.usage_file.writer.log
+        log._combinations = CombinationCap(log.db, 2)
+        first = rich.app.usage_file.reader.last_seq()
+        events: list[Any] = [
+            UsageEvent(
+                f"e{first + i}", "work", "s", None, "ann", now - timedelta(hours=hours), {"size": 1, "model": model}
+            )
+            for i, model in enumerate(models)
+        ]
+        rich.app.ingest.ingest_wait("live", events)
+
+    sent(71, "a", "b")
+    sent(73, "c")
+    sent(73, "d", "e")
+    sent(71, "a", "c")
+    start = rich.time.now // 1000 - 33 * 86_400_000_000
+    rows = rich.app.usage.query("sum_by", customer="ann", start=start, window="period", group_by=("model",)).data
+    found = [
+        {str(row.group["model"]): row.value for row in rows if row.start == at and row.events}
+        for at in sorted({r.start for r in rows})
+    ]
+    assert found == [{"c": "1", "d": "1", "other": "1"}, {"a": "2", "b": "1", "other": "1"}]
+    assert verify_database(rich.url).ok
