@@ -26,6 +26,7 @@ class Row(NamedTuple):
 ERRORS: Final[Mapping[str, Row]] = {
     "invalid_request": Row(400, "The request is malformed"),
     "quantity_invalid": Row(400, "This is not a quantity"),
+    "value_invalid": Row(400, "This value cannot tell events apart"),
     "currency_invalid": Row(400, "There is no such currency"),
     "zone_invalid": Row(400, "There is no such time zone"),
     "unauthorized": Row(401, "A valid token is needed"),
@@ -68,9 +69,8 @@ EVENT_CODES: Final[Mapping[str, str]] = {
     "type_invalid": "The event's type has a wrong length",
     "unknown_customer": "There is no such customer",
     "unknown_subject": "The subject is nobody's",
-    "value_invalid": "This value cannot tell events apart",
 }
-"""Codes of single events, in the answer of `/v1/events`. A quantity that is none is `quantity_invalid` there too."""
+"""Codes of single events, in the answer of `/v1/events`. `quantity_invalid` and `value_invalid` are told there, too."""
 
 API_CODES: Final = tuple(code for code in ERRORS if code not in STATUS)
 """Codes of failures. The others are the gate's decisions, which `/v1/check` tells in a 200."""
