@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "cli": (
         {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "upkeep", "__version__"},
-        {"typer", "click", "rich", "msgspec"},
+        {"typer", "click", "rich", "msgspec", "pyarrow"},
     ),
     "asgi": ({"core", "services", "web"}, set()),
     "fastapi": ({"core", "services", "web", "asgi"}, {"fastapi", "starlette"}),

@@ -164,11 +164,13 @@ class Tollkeeper:
         body: bytes | None = None,
         query: Mapping[str, str | int | None] | None = None,
         repeatable: bool | None = None,
+        exact: bool = False,
     ) -> Any:
         """Any address of the API; returns decoded JSON, or None for an empty answer. Raises ApiError, Unreachable.
 
         `json` is encoded, `body` is JSON already. Raises ValueError, TypeError for what JSON cannot hold.
         `repeatable` requests (GET by default) are sent once more when a kept connection turns out to be closed.
+        `exact`: numbers with a fraction come as Decimal.
         """
         path = self._base + quote(path, safe="/%:@+,;=~")
         if query and (pairs := {name: value for name, value in query.items() if value is not None}):
@@ -197,7 +199,7 @@ class Tollkeeper:
                     time.monotonic() - started,
                 )
             )
-        return _read(response, content)
+        return _read(response, content, Decimal if exact else float)
 
     def close(self) -> None:
         """Close the connections that are idle. They are opened again when needed."""
@@ -292,11 +294,11 @@ def _exact(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _read(response: http.client.HTTPResponse, content: bytes) -> Any:
+def _read(response: http.client.HTTPResponse, content: bytes, number: Callable[[str], Any]) -> Any:
     decoded: Any = None
     if content:
         try:
-            decoded = jsonlib.loads(content, parse_constant=_no_constant)
+            decoded = jsonlib.loads(content, parse_constant=_no_constant, parse_float=number)
         except ValueError:
             decoded = _NOT_JSON
     if 200 <= response.status < 300 and decoded is not _NOT_JSON:

@@ -20,6 +20,7 @@ from tollkeeper.cli import (
     demo,
     events,
     events_import,
+    export,
     guide,
     init,
     keys,
@@ -97,6 +98,7 @@ app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi
 app.command("backup", rich_help_panel=OPERATE, epilog=backup.EXAMPLES)(backup.backup)
 app.command("restore", rich_help_panel=OPERATE, epilog=restore.EXAMPLES)(restore.restore)
 app.command("verify", rich_help_panel=OPERATE, epilog=verify.EXAMPLES)(verify.verify)
+app.add_typer(export.app, name="export", rich_help_panel=LOOK)
 app.command("usage", rich_help_panel=LOOK, epilog=usage.EXAMPLES)(usage.usage)
 app.command("shadow", rich_help_panel=LOOK, epilog=shadow.EXAMPLES)(shadow.shadow)
 app.command("status", rich_help_panel=LOOK, epilog=status.EXAMPLES)(status.status)

@@ -54,8 +54,6 @@ def _parse(block: bytes) -> tuple[tuple[str, ...], str]:
         text = block.decode()
     except UnicodeDecodeError as error:
         return (), f"not UTF-8: {error.reason} at byte {error.start}"
-    if "\0" in text:
-        return (), "a NUL character"
     try:
         rows = list(csv.reader([text.rstrip("\r\n")], strict=True))
     except csv.Error as error:

@@ -86,6 +86,10 @@ def _open(file: Path, format: Format | None, environment: str, told: Told) -> Ab
         raise typer.BadParameter(
             f"{file.name} does not tell its format; name it: ndjson, csv or parquet", param_hint="--format"
         )
+    if kind == "parquet":
+        from tollkeeper.cli.parquet import open_parquet
+
+        return open_parquet(file, environment, told)
     return open_text(file, kind == "csv", environment, told)
 
 

@@ -80,7 +80,7 @@ class TextRows:
         head = next(records(self.stream), None)
         header = header_of(head)
         assert head is not None
-        _check_header(header)
+        check_header(header)
         if place == 0:
             place, line = head.end, head.next_line
         self.stream.seek(place)
@@ -132,6 +132,22 @@ def read_object(line: bytes, environment: str) -> dict[str, str]:
         _check_environment(jsonlib.loads(found.get("environment", '""')), environment)
         found = {name: text for name, text in found.items() if name not in OWN}
     return found
+
+
+def read_values(row: Mapping[str, str | None], environment: str) -> dict[str, str]:
+    """The attributes of a row whose values are JSON already, None where there is none. Raises ValueError."""
+    found = {name: text for name, text in row.items() if text is not None}
+    if "environment" in found:
+        _check_environment(jsonlib.loads(found["environment"]), environment)
+    event: dict[str, str] = {str(name): found[name] for name in ATTRIBUTES if name in found}
+    properties = {name[5:]: text for name, text in found.items() if name.startswith("data.")}
+    if "data" in found:
+        if not isinstance(parse(found["data"].encode("utf-8", "surrogatepass")), dict):
+            raise ValueError("data: expected a JSON object")
+        event["data"] = found["data"]
+    elif properties:
+        event["data"] = object_text(properties)
+    return event
 
 
 def read_cells(row: Mapping[str, str], environment: str, exported: bool) -> dict[str, str]:
@@ -198,7 +214,7 @@ def _check_environment(found: object, wanted: str) -> None:
         raise ValueError(f"the row is of another environment than {wanted}; see --environment")
 
 
-def _check_header(header: tuple[str, ...]) -> None:
+def check_header(header: tuple[str, ...]) -> None:
     for place, name in enumerate(header, 1):
         if name not in (*ATTRIBUTES, *OWN, "data") and not (name.startswith("data.") and len(name) > 5):
             raise Unreadable(

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import InvalidRequest, NotFound
+from tollkeeper.core.events import LoggedEvent
 from tollkeeper.core.metering import CELL_SECONDS, Meter, format_quantity
 from tollkeeper.core.periods import EARLIEST_US, ZoneInvalid, find_zone, period_at
 from tollkeeper.core.usage import WINDOWS, UnmatchedType, UsageRow, Window, windows
@@ -116,6 +117,14 @@ class Usage:
                 named = dict(zip(asked.group_by, group, strict=True))
                 data.append(UsageRow(begin, until, named, value, events, "known" if known else "unknown"))
         return UsageAnswer(asked.meter.key, _text(found.total), data)
+
+    def log(
+        self, environment: Environment, customer: str | None, after: int, limit: int
+    ) -> tuple[list[LoggedEvent], int | None]:
+        """Those asked for among the `limit` events of the log after a sequence, and where to go on; None at the log's end."""
+        looked = list(self._cells.events(after, limit))
+        found = [e for e in looked if e.environment == environment and customer in (None, e.customer)]
+        return found, looked[-1].seq if len(looked) == limit else None
 
     def unmatched(self, environment: Environment = "live", days: int = 30) -> list[UnmatchedType]:
         """Event types of the last days that were accepted but that no meter counts."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from tollkeeper.core.aggregation import Rank, average, ranked
 from tollkeeper.core.customers import Environment
+from tollkeeper.core.events import LoggedEvent
 from tollkeeper.core.metering import Aggregation, Meter, join_quantity
 from tollkeeper.core.usage import OTHER, CellRow, DistinctRow, KeptRow, UnmatchedType
 
@@ -64,6 +65,7 @@ class Cells(Protocol):
         dimensions: tuple[int, ...] = (),
     ) -> Iterator[DistinctRow]: ...
     def unmatched(self, environment: str, since_s: int) -> list[UnmatchedType]: ...
+    def events(self, after_seq: int = 0, limit: int | None = None) -> Iterator[LoggedEvent]: ...
 
 
 @dataclass(frozen=True, slots=True)

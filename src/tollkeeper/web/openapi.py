@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, cost, customers, keys, meters, rate, reservations, shadow, usage
+from tollkeeper.web.api import catalog, cost, customers, keys, log, meters, rate, reservations, shadow, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -20,6 +20,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     meters.router,
     shadow.router,
     usage.router,
+    log.router,
     rate.router,
     cost.router,
     customers.router,
