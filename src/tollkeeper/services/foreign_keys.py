@@ -11,7 +11,7 @@ KEPT = 8
 
 
 class ForeignKeys:
-    """The first 8 bytes of every imported key's digest, in memory: about 100 bytes a key.
+    """The first 8 bytes of every imported key's digest, in memory: about 75 bytes a key.
 
     Revoked and expired ones stay: what they are is the snapshot's to say. Another text is taken for a key once in 2⁶⁴ / keys times,
     and then costs one read. Safe in any thread.
