@@ -25,7 +25,7 @@ from tollkeeper.storage.sql import migrations
 from tollkeeper.storage.sql.engine import migrate, open_database, sqlite_engine
 from tollkeeper.storage.sql.grants import BY_CUSTOMER, BY_DIGEST
 from tollkeeper.storage.sql.migrations import REVISIONS
-from tollkeeper.storage.sql.tables import metadata
+from tollkeeper.storage.sql.money_tables import metadata
 
 # Rows as each revision would have written them. A new revision adds its own; old ones are never edited.
 FILLED = {
@@ -47,6 +47,29 @@ FILLED["0002"] = [
     *FILLED["0001"],
     "INSERT INTO shadow_refusals VALUES (20000, 'live', 'acme', 'key_1', 'calls', 'RATE_LIMITED', 3, 1760000000000000,"
     " 1760000000000009)",
+]
+FILLED["0003"] = [
+    *(s.replace("NULL)", "NULL, NULL)") if "INTO subscriptions" in s else s for s in FILLED["0002"]),
+    "UPDATE subscriptions SET grace_until = 1760000000000007",
+    "INSERT INTO provider_objects VALUES ('stripe', 'live', 'customer', 'acme', 'cus_1', 'f1', 1760000000000000)",
+    "INSERT INTO provider_subscriptions VALUES ('stripe', 'live', 'sub_9', 'acme', 'sub_1', 'active', 'free', 1,"
+    " 1760000000000000, 1760000000000000, 1762000000000000, NULL, NULL, NULL, 1760000000000000, '{}')",
+    "INSERT INTO billing_periods VALUES ('live', 'acme', 1760000000000000, 1762000000000000, 'stripe', 'sub_9', 'free', 1, 'open', NULL)",
+    "INSERT INTO usage_reports VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '0', 7, 1760000000000000)",
+    "INSERT INTO watermarks VALUES ('reports', 7, 1760000000000000)",
+    "INSERT INTO outbox_messages VALUES ('out_1', 'live', 'meter_event', 'acme/calls', 'i1', '{}', 5, 'pending', 0, 1760000000000000,"
+    " NULL, 0, NULL, 1760000000000000, NULL, 'acme', 'calls', 1760000000000000, '12.5')",
+    "INSERT INTO inbox_events VALUES ('stripe', 'evt_1', 'live', 'invoice.paid', 'in_1', 1760000000000000, 1760000000000000, x'7b7d',"
+    " 'pending', 0, 1760000000000000, NULL, NULL)",
+    "INSERT INTO object_leases VALUES ('stripe', 'live', 'in_1', 1760000000000000, 1)",
+    "INSERT INTO invoices VALUES ('live', 'in_1', 'stripe', 'acme', 'sub_9', 'A-1', 'paid', 'usd', '2.00', '2.00', NULL, NULL,"
+    " 1760000000000000, NULL, NULL, '{}')",
+    "INSERT INTO purchases VALUES ('live', 'pur_1', 'stripe', 'cs_1', 'acme', 'subscription', 'free', 1, 'open', 1760000000000000,"
+    " NULL, '{}')",
+    "INSERT INTO adjustments VALUES ('live', 'adj_1', 'acme', 'calls', 1760000000000000, 'calls', '-1', '-0.01', 'usd', 'void', 'pending',"
+    " NULL, NULL, 1760000000000000)",
+    "INSERT INTO drift_checks VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '12.5', '12.5', NULL, '0', 'equal', '',"
+    " 1760000000000000)",
 ]
 
 

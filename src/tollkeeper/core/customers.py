@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Environment = Literal["live", "test"]
+SubscriptionStatus = Literal["active", "trialing", "past_due", "unpaid", "paused", "ended"]
 ENVIRONMENTS: tuple[Environment, ...] = ("live", "test")
 
 
@@ -34,7 +35,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """The contract: the plan at the version bought. `anchor` (µs) is the instant of purchase, from which periods are counted."""
+    """The contract: the plan at the version bought. `anchor` (µs) is the instant of purchase, from which periods are counted.
+
+    active, trialing and past_due may call, past_due until `grace_until` (µs); unpaid, paused and ended may not.
+    """
 
     id: str
     customer: str
@@ -43,6 +47,7 @@ class Subscription:
     plan_version: int
     anchor: int
     zone: str
-    status: Literal["active", "past_due", "ended"]
+    status: SubscriptionStatus
     started_at: int
     ended_at: int | None = None
+    grace_until: int | None = None

@@ -139,7 +139,7 @@ class Snapshot:
             self.refusal = ("DISABLED", None)
         elif key.kind == "server" or customer is None or account is None:
             self.refusal = ("FORBIDDEN", "This is a server key: it may call Tollkeeper, it is not a customer's key.")
-        elif customer.subscription is None or customer.subscription.status == "ended":
+        elif customer.subscription is None or customer.subscription.status in ("ended", "unpaid", "paused"):
             self.refusal = ("PAYMENT_REQUIRED", None)
 
 

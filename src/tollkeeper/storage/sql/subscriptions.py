@@ -25,6 +25,7 @@ SUBSCRIPTION_COLUMNS = (
     subscriptions.c.status,
     subscriptions.c.started_at,
     subscriptions.c.ended_at,
+    subscriptions.c.grace_until,
 )
 
 
@@ -58,6 +59,7 @@ class SqlSubscriptions:
                 status=subscription.status,
                 started_at=subscription.started_at,
                 ended_at=subscription.ended_at,
+                grace_until=subscription.grace_until,
             )
         )
 

@@ -128,6 +128,7 @@ subscriptions = Table(
     Column("status", Text, nullable=False),
     Column("started_at", INSTANT, nullable=False),
     Column("ended_at", INSTANT),
+    Column("grace_until", INSTANT),
     ForeignKeyConstraint(["plan", "plan_version"], ["plan_versions.plan", "plan_versions.version"]),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("(status = 'ended') = (ended_at IS NOT NULL)", name="ended"),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query
 from pydantic import ConfigDict, Field
 
-from tollkeeper.core.customers import Environment, Member, Subscription
+from tollkeeper.core.customers import Environment, Member, Subscription, SubscriptionStatus
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.plans import Quota, RateLimit
 from tollkeeper.services.customers import CustomerRecord
@@ -29,7 +29,7 @@ class SubscriptionShown(Shown):
     environment: EnvironmentName
     plan: str = Field(examples=["pro"])
     plan_version: int = Field(examples=[1])
-    status: Literal["active", "past_due", "ended"]
+    status: SubscriptionStatus
     anchor: Instant
     zone: str = Field(examples=["UTC"])
     started_at: Instant

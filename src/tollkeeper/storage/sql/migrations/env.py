@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tollkeeper.storage.sql.tables import metadata
+from tollkeeper.storage.sql.money_tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
