@@ -16,6 +16,7 @@ from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.keys import ApiKey, KeyKind
 from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Catalog, Feature, Plan, Quota, RateLimit
+from tollkeeper.core.ports_money import ProviderObjectRepository
 from tollkeeper.core.shadow import ShadowRefusals
 
 
@@ -182,6 +183,9 @@ class Repositories(Protocol):
 
     @property
     def shadow(self) -> ShadowRepository: ...
+
+    @property
+    def provider_objects(self) -> ProviderObjectRepository: ...
 
 
 class Database(Protocol):

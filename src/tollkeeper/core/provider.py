@@ -33,6 +33,12 @@ class ProviderBusy(TollkeeperError):
         self.retry_after = retry_after
 
 
+class ProviderUnauthorized(ProviderBusy):
+    """The payment provider does not accept our key, or the key may not do this. Nothing was done; it waits until the key is mended."""
+
+    code = "provider_unauthorized"
+
+
 class ProviderRefused(TollkeeperError):
     """The payment provider refused. Nothing was done, and the same again will be refused again."""
 

@@ -15,6 +15,7 @@ from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
 from tollkeeper.storage.sql.keys import SqlKeys
+from tollkeeper.storage.sql.provider_objects import SqlProviderObjects
 from tollkeeper.storage.sql.shadow import SqlShadow
 from tollkeeper.storage.sql.subscriptions import SqlOverrides, SqlSubscriptions
 
@@ -30,6 +31,7 @@ class SqlRepositories:
         self.keys = SqlKeys(connection)
         self.catalog = SqlCatalog(connection)
         self.shadow = SqlShadow(connection)
+        self.provider_objects = SqlProviderObjects(connection)
 
 
 class SqlDatabase:

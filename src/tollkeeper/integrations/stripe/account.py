@@ -1,0 +1,256 @@
+"""One Stripe account as `core.provider.Provider`: what is sold, what was used, what is owed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from tollkeeper.core.customers import Customer, Environment
+from tollkeeper.core.provider import (
+    CheckoutLine,
+    CheckoutRequest,
+    MeterReport,
+    ProviderCheckout,
+    ProviderEvent,
+    ProviderInvoice,
+    ProviderRefused,
+    ProviderSubscription,
+    Reported,
+)
+from tollkeeper.integrations.stripe import objects
+from tollkeeper.integrations.stripe.amounts import minor
+from tollkeeper.integrations.stripe.client import Calls
+
+PAGE: Final = 100
+_DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
+
+
+class StripeAccount:
+    """`Provider` over the official client. Which environment it bills is what its key says."""
+
+    name = "stripe"
+
+    def __init__(self, calls: Calls) -> None:
+        self.calls = calls
+        self.environment: Environment = calls.environment
+
+    # usage
+
+    def report(self, report: MeterReport, key: str) -> Reported:
+        """A repeated identifier is a 400, and means that it was delivered."""
+        params: Any = {
+            "event_name": report.event_name,
+            "identifier": report.identifier,
+            "timestamp": report.at // 1_000_000,
+            "payload": {"stripe_customer_id": report.customer, "value": format(report.value, "f")},
+        }
+        try:
+            self.calls.post(lambda c, o: c.v1.billing.meter_events.create(params, o), key, retries=0)
+        except ProviderRefused as refused:
+            if refused.reason == "duplicate_meter_event" or _DUPLICATE.search(refused.detail):
+                return "duplicate"
+            raise
+        return "accepted"
+
+    def reported(self, meter: str, customer: str, start: int, end: int) -> Decimal:
+        """Stripe takes whole minutes only, and answers with a float: exact up to 15 digits."""
+        params: Any = {"customer": customer, "start_time": start // 1_000_000, "end_time": end // 1_000_000}
+        total = Decimal(0)
+        for data in self._pages(lambda c, p: c.v1.billing.meters.event_summaries.list(meter, p), {**params}):
+            total += Decimal(repr(data["aggregated_value"]).removesuffix(".0"))
+        return total
+
+    # selling
+
+    def make_customer(self, customer: Customer, key: str) -> str:
+        params: Any = {"name": customer.name, "metadata": {"tollkeeper_customer": customer.id}}
+        if customer.email:
+            params["email"] = customer.email
+        return str(self.calls.post(lambda c, o: c.v1.customers.create(params, o), key)["id"])
+
+    def checkout(self, request: CheckoutRequest, key: str) -> ProviderCheckout:
+        metadata = {**request.metadata, "tollkeeper_purchase": request.reference}
+        params: Any = {
+            "mode": request.mode,
+            "customer": request.customer,
+            "client_reference_id": request.reference,
+            "line_items": [_line(line) for line in request.lines],
+            "success_url": request.success_url,
+            "cancel_url": request.cancel_url,
+            "metadata": metadata,
+        }
+        if request.mode == "subscription":
+            data: dict[str, Any] = {"metadata": metadata}
+            if request.trial_days:
+                data["trial_period_days"] = request.trial_days
+            params["subscription_data"] = data
+        else:
+            params["payment_intent_data"] = {"metadata": metadata}
+            params["invoice_creation"] = {"enabled": True, "invoice_data": {"metadata": metadata}}
+        if request.coupon:
+            params["discounts"] = [{"coupon": request.coupon}]
+        elif request.allow_promotion_codes:
+            params["allow_promotion_codes"] = True
+        if request.automatic_tax:
+            params["automatic_tax"] = {"enabled": True}
+        if request.collect_tax_ids:
+            params["tax_id_collection"] = {"enabled": True}
+        if request.automatic_tax or request.collect_tax_ids:
+            params["customer_update"] = {
+                "address": "auto",
+                "name": "auto",
+            }  # Stripe asks for it with an existing customer
+        return objects.checkout(self.calls.post(lambda c, o: c.v1.checkout.sessions.create(params, o), key))
+
+    def read_checkout(self, checkout: str) -> ProviderCheckout:
+        return objects.checkout(self.calls.get(lambda c: c.v1.checkout.sessions.retrieve(checkout)))
+
+    def portal(self, customer: str, return_url: str, key: str) -> str:
+        params: Any = {"customer": customer, "return_url": return_url}
+        return str(self.calls.post(lambda c, o: c.v1.billing_portal.sessions.create(params, o), key)["url"])
+
+    # contracts
+
+    def subscription(self, subscription: str) -> ProviderSubscription:
+        return objects.subscription(self.calls.get(lambda c: c.v1.subscriptions.retrieve(subscription)))
+
+    def subscriptions(self, customer: str | None = None) -> Iterator[ProviderSubscription]:
+        params: dict[str, Any] = {"status": "all"}
+        if customer is not None:
+            params["customer"] = customer
+        for data in self._pages(lambda c, p: c.v1.subscriptions.list(p), params):
+            yield objects.subscription(data)
+
+    def change_plan(
+        self, subscription: str, prices: Sequence[CheckoutLine], when: Literal["now", "period_end"], key: str
+    ) -> ProviderSubscription:
+        """Now: invoiced at once, and a new period begins. At the period's end: by a schedule of two phases."""
+        before = self.calls.get(lambda c: c.v1.subscriptions.retrieve(subscription))
+        if when == "period_end":
+            self._schedule(before, prices, key)
+            return self.subscription(subscription)
+        wanted = {line.price: line for line in prices}
+        kept = {item["price"]["id"] for item in before["items"]["data"]} & set(wanted)
+        items: list[dict[str, Any]] = [
+            {"id": item["id"], "deleted": True} for item in before["items"]["data"] if item["price"]["id"] not in kept
+        ]
+        items += [_line(line) for price, line in wanted.items() if price not in kept]
+        params: Any = {
+            "items": items,
+            "proration_behavior": "always_invoice",
+            "billing_cycle_anchor": {"type": "now"},
+        }
+        return objects.subscription(
+            self.calls.post(lambda c, o: c.v1.subscriptions.update(subscription, params, o), key)
+        )
+
+    def _schedule(self, before: Mapping[str, Any], prices: Sequence[CheckoutLine], key: str) -> None:
+        schedule = objects.id_of(before.get("schedule"))
+        if schedule is None:
+            made: Any = {"from_subscription": before["id"]}
+            schedule = self.calls.post(lambda c, o: c.v1.subscription_schedules.create(made, o), f"{key}-make")["id"]
+        items = before["items"]["data"]
+        running = [_line(CheckoutLine(item["price"]["id"], item.get("quantity"))) for item in items]
+        start = min(item["current_period_start"] for item in items)
+        end = max(item["current_period_end"] for item in items)
+        params: Any = {
+            "end_behavior": "release",
+            "proration_behavior": "none",
+            "phases": [
+                {"items": running, "start_date": start, "end_date": end},
+                {"items": [_line(line) for line in prices], "start_date": end},
+            ],
+        }
+        self.calls.post(lambda c, o: c.v1.subscription_schedules.update(schedule, params, o), key)
+
+    def cancel(self, subscription: str, when: Literal["now", "period_end"], key: str) -> ProviderSubscription:
+        if when == "now":
+            params: Any = {"invoice_now": True, "prorate": True}
+            data = self.calls.post(lambda c, o: c.v1.subscriptions.cancel(subscription, params, o), key)
+        else:
+            later: Any = {"cancel_at": "max_period_end"}
+            data = self.calls.post(lambda c, o: c.v1.subscriptions.update(subscription, later, o), key)
+        return objects.subscription(data)
+
+    def pause(self, subscription: str, paused: bool, key: str) -> ProviderSubscription:
+        """Paused: invoices are voided, and the contract stands still at our gate."""
+        params: Any = {"pause_collection": {"behavior": "void"} if paused else ""}
+        return objects.subscription(
+            self.calls.post(lambda c, o: c.v1.subscriptions.update(subscription, params, o), key)
+        )
+
+    # invoices
+
+    def invoice(self, invoice: str) -> ProviderInvoice:
+        """With all its lines, however many."""
+        data = self.calls.get(lambda c: c.v1.invoices.retrieve(invoice))
+        if data["lines"].get("has_more"):
+            data["lines"]["data"] = list(self._pages(lambda c, p: c.v1.invoices.line_items.list(invoice, p), {}))
+        return objects.invoice(data)
+
+    def preview(self, subscription: str) -> ProviderInvoice:
+        params: Any = {"subscription": subscription}
+        return objects.invoice(self.calls.get(lambda c: c.v1.invoices.create_preview(params)))
+
+    def add_line(
+        self,
+        customer: str,
+        amount: Decimal,
+        currency: str,
+        description: str,
+        key: str,
+        *,
+        invoice: str | None = None,
+        subscription: str | None = None,
+        period: tuple[int, int] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        params: Any = {
+            "customer": customer,
+            "amount": minor(amount, currency),
+            "currency": currency,
+            "description": description,
+            "metadata": dict(metadata or {}),
+        }
+        if invoice is not None:
+            params["invoice"] = invoice
+        if subscription is not None:
+            params["subscription"] = subscription
+        if period is not None:
+            params["period"] = {"start": period[0] // 1_000_000, "end": period[1] // 1_000_000}
+        return str(self.calls.post(lambda c, o: c.v1.invoice_items.create(params, o), key)["id"])
+
+    # what happened
+
+    def events(self, since: int) -> Iterator[ProviderEvent]:
+        """Stripe lists the newest first, and keeps 30 days; a page is asked for as it is needed."""
+        found = list(self._pages(lambda c, p: c.v1.events.list(p), {"created": {"gte": since // 1_000_000}}))
+        for data in reversed(found):
+            yield ProviderEvent(
+                id=data["id"],
+                type=data["type"],
+                created_at=int(data["created"]) * 1_000_000,
+                live=bool(data["livemode"]),
+                object=objects.id_of(data["data"]["object"]) if data["data"]["object"].get("id") else None,
+                payload=json.dumps(data, separators=(",", ":")).encode(),
+            )
+
+    def _pages(self, work: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every object of a list, a page at a time."""
+        after: dict[str, Any] = {}
+        while True:
+            page = self._page(work, {**params, **after, "limit": PAGE})
+            yield from page["data"]
+            if not page.get("has_more") or not page["data"]:
+                return
+            after = {"starting_after": page["data"][-1]["id"]}
+
+    def _page(self, work: Any, params: dict[str, Any]) -> dict[str, Any]:
+        return self.calls.get(lambda c: work(c, params))
+
+
+def _line(line: CheckoutLine) -> dict[str, Any]:
+    return {"price": line.price} if line.quantity is None else {"price": line.price, "quantity": line.quantity}

@@ -1,0 +1,117 @@
+"""Stripe's objects (API 2026-10-28.endive, plain data) as the values of `core.provider`. What is missing or null stays None.
+
+A period belongs to the item of a subscription; an invoice names its subscription under `parent.subscription_details`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from tollkeeper.core.provider import (
+    ProviderCheckout,
+    ProviderInvoice,
+    ProviderItem,
+    ProviderLine,
+    ProviderSubscription,
+)
+from tollkeeper.integrations.stripe.amounts import major
+
+Data: TypeAlias = Mapping[str, Any]
+
+
+def instant(seconds: int | None) -> int | None:
+    return None if seconds is None else int(seconds) * 1_000_000
+
+
+def id_of(value: Any) -> str | None:
+    """Of something that stands as its id or, expanded, as itself."""
+    found: str | None = value["id"] if isinstance(value, Mapping) else value
+    return found
+
+
+def subscription(data: Data) -> ProviderSubscription:
+    return ProviderSubscription(
+        id=data["id"],
+        customer=str(id_of(data["customer"])),
+        status=data["status"],
+        items=tuple(_item(item) for item in data["items"]["data"]),
+        anchor=int(data["billing_cycle_anchor"]) * 1_000_000,
+        created_at=int(data["created"]) * 1_000_000,
+        cancel_at=instant(data.get("cancel_at")),
+        ended_at=instant(data.get("ended_at")),
+        trial_end=instant(data.get("trial_end")),
+        paused=data.get("pause_collection") is not None or data["status"] == "paused",
+        latest_invoice=id_of(data.get("latest_invoice")),
+        metadata=dict(data.get("metadata") or {}),
+    )
+
+
+def _item(data: Data) -> ProviderItem:
+    recurring = data["price"].get("recurring") or {}
+    return ProviderItem(
+        id=data["id"],
+        price=data["price"]["id"],
+        period_start=int(data["current_period_start"]) * 1_000_000,
+        period_end=int(data["current_period_end"]) * 1_000_000,
+        quantity=data.get("quantity"),
+        metered=recurring.get("usage_type") == "metered",
+    )
+
+
+def invoice(data: Data) -> ProviderInvoice:
+    currency = data["currency"]
+    details = (data.get("parent") or {}).get("subscription_details") or {}
+    moved = data.get("status_transitions") or {}
+    return ProviderInvoice(
+        id=data.get("id") or "",  # a preview has none
+        customer=str(id_of(data["customer"])),
+        subscription=id_of(details.get("subscription")),
+        number=data.get("number"),
+        status=data.get("status") or "draft",
+        reason=data.get("billing_reason"),
+        currency=currency,
+        total=major(data["total"], currency),
+        amount_due=major(data["amount_due"], currency),
+        amount_paid=major(data.get("amount_paid") or 0, currency),
+        period_start=int(data["period_start"]) * 1_000_000,
+        period_end=int(data["period_end"]) * 1_000_000,
+        created_at=int(data["created"]) * 1_000_000,
+        finalized_at=instant(moved.get("finalized_at")),
+        paid_at=instant(moved.get("paid_at")),
+        next_attempt_at=instant(data.get("next_payment_attempt")),
+        hosted_url=data.get("hosted_invoice_url"),
+        lines=tuple(line(one, currency) for one in data["lines"]["data"]),
+    )
+
+
+def line(data: Data, currency: str) -> ProviderLine:
+    parent = data.get("parent") or {}
+    item = parent.get("subscription_item_details") or parent.get("invoice_item_details") or {}
+    price = ((data.get("pricing") or {}).get("price_details") or {}).get("price")
+    quantity = data.get("quantity_decimal", data.get("quantity"))
+    return ProviderLine(
+        id=data["id"],
+        description=data.get("description") or "",
+        amount=major(data["amount"], currency),
+        quantity=None if quantity is None else Decimal(str(quantity)),
+        price=id_of(price),
+        item=item.get("subscription_item"),
+        period_start=int(data["period"]["start"]) * 1_000_000,
+        period_end=int(data["period"]["end"]) * 1_000_000,
+        proration=bool(item.get("proration")),
+    )
+
+
+def checkout(data: Data) -> ProviderCheckout:
+    return ProviderCheckout(
+        id=data["id"],
+        url=data.get("url"),
+        status=data.get("status") or "open",
+        payment_status=data.get("payment_status") or "unpaid",
+        customer=id_of(data.get("customer")),
+        subscription=id_of(data.get("subscription")),
+        payment=id_of(data.get("payment_intent")),
+        metadata=dict(data.get("metadata") or {}),
+    )
