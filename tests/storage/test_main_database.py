@@ -54,11 +54,12 @@ FILLED["0003"] = [
     "INSERT INTO provider_objects VALUES ('stripe', 'live', 'customer', 'acme', 'cus_1', 'f1', 1760000000000000)",
     "INSERT INTO provider_subscriptions VALUES ('stripe', 'live', 'sub_9', 'acme', 'sub_1', 'active', 'free', 1,"
     " 1760000000000000, 1760000000000000, 1762000000000000, NULL, NULL, NULL, 1760000000000000, '{}')",
-    "INSERT INTO billing_periods VALUES ('live', 'acme', 1760000000000000, 1762000000000000, 'stripe', 'sub_9', 'free', 1, 'open', NULL)",
-    "INSERT INTO usage_reports VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '0', 7, 1760000000000000)",
+    "INSERT INTO billing_periods VALUES ('live', 'acme', 1760000000000000, 1762000000000000, 'stripe', 'sub_9', 'free', 1,"
+    " 'open', NULL, 1)",
+    "INSERT INTO usage_reports VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '0', NULL, 1, 7, 1760000000000000)",
     "INSERT INTO watermarks VALUES ('reports', 7, 1760000000000000)",
-    "INSERT INTO outbox_messages VALUES ('out_1', 'live', 'meter_event', 'acme/calls', 'i1', '{}', 5, 'pending', 0, 1760000000000000,"
-    " NULL, 0, NULL, 1760000000000000, NULL, 'acme', 'calls', 1760000000000000, '12.5')",
+    "INSERT INTO outbox_messages VALUES ('out_1', 'live', 'meter_event', 'acme/calls', 'i1', '{}', 5, 1760000000000000,"
+    " 1760000000000000, 'pending', 0, NULL, 0, NULL, NULL, NULL, NULL, 'acme', 'calls', 1760000000000000, '12.5')",
     "INSERT INTO inbox_events VALUES ('stripe', 'evt_1', 'live', 'invoice.paid', 'in_1', 1760000000000000, 1760000000000000, x'7b7d',"
     " 'pending', 0, 1760000000000000, NULL, NULL)",
     "INSERT INTO object_leases VALUES ('stripe', 'live', 'in_1', 1760000000000000, 1)",

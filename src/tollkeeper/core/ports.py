@@ -16,7 +16,13 @@ from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.keys import ApiKey, KeyKind
 from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Catalog, Feature, Plan, Quota, RateLimit
-from tollkeeper.core.ports_money import ProviderObjectRepository
+from tollkeeper.core.ports_billing import (
+    AdjustmentRepository,
+    OutboxRepository,
+    PeriodRepository,
+    ReportRepository,
+)
+from tollkeeper.core.ports_money import ProviderObjectRepository, WatermarkRepository
 from tollkeeper.core.shadow import ShadowRefusals
 
 
@@ -186,6 +192,21 @@ class Repositories(Protocol):
 
     @property
     def provider_objects(self) -> ProviderObjectRepository: ...
+
+    @property
+    def watermarks(self) -> WatermarkRepository: ...
+
+    @property
+    def outbox(self) -> OutboxRepository: ...
+
+    @property
+    def periods(self) -> PeriodRepository: ...
+
+    @property
+    def reports(self) -> ReportRepository: ...
+
+    @property
+    def adjustments(self) -> AdjustmentRepository: ...
 
 
 class Database(Protocol):

@@ -32,3 +32,11 @@ class ProviderObjectRepository(Protocol):
     def put(self, object: ProviderObject) -> None:
         """Write it; one of the same kind and key is replaced."""
         ...
+
+
+class WatermarkRepository(Protocol):
+    """How far a reader has come, by its name."""
+
+    def get(self, name: str) -> int | None: ...
+
+    def set(self, name: str, seq: int, now: int) -> None: ...

@@ -52,7 +52,7 @@ provider_subscriptions = Table(
     sqlite_strict=True,
 )
 
-# Half-open periods that are billed, one plan version each; with a provider its exact instants.
+# Half-open periods that are billed, one plan version each; with a provider its exact instants. stale: its totals are to be looked at.
 billing_periods = Table(
     "billing_periods",
     metadata,
@@ -66,9 +66,19 @@ billing_periods = Table(
     Column("plan_version", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("invoice", Text),
+    Column("stale", Integer, nullable=False),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("state IN ('open', 'closing', 'invoiced')", name="state"),
     CheckConstraint('"start" < "end"', name="order"),
+    CheckConstraint("stale IN (0, 1)", name="stale"),
+    Index(
+        "ix_billing_periods_stale",
+        "environment",
+        "customer",
+        "start",
+        sqlite_where=text("stale = 1"),
+        postgresql_where=text("stale = 1"),
+    ),
     Index(
         "ix_billing_periods_state",
         "state",
@@ -79,7 +89,7 @@ billing_periods = Table(
     sqlite_strict=True,
 )
 
-# How much of a meter was put into the outbox for a period, and up to which sequence of the log.
+# How much of a meter was put into the outbox for a period, and up to which sequence of the log. `billed`: what the finalised invoice has.
 usage_reports = Table(
     "usage_reports",
     metadata,
@@ -89,6 +99,8 @@ usage_reports = Table(
     Column("period_start", INSTANT, primary_key=True, autoincrement=False),
     Column("reported", Text, nullable=False),
     Column("carried", Text, nullable=False),
+    Column("billed", Text),
+    Column("revision", Integer, nullable=False),
     Column("seq", INSTANT, nullable=False),
     Column("updated_at", INSTANT, nullable=False),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
@@ -105,7 +117,10 @@ watermarks = Table(
     sqlite_strict=True,
 )
 
-# A side effect owed to the outside. One message of a lane is in flight at a time; the index holds it.
+# A side effect owed to the outside. Messages of a lane go one after another: one is at its head, the others are queued behind; the index
+# holds it. `doubt_since`: since when the provider may have it without our knowing.
+_HEAD = "status = 'pending' OR status = 'sending' OR status = 'unknown'"
+_WATCHED = "status = 'sending' OR status = 'unknown' OR status = 'rejected' OR status = 'too_old' OR status = 'dead'"
 outbox_messages = Table(
     "outbox_messages",
     metadata,
@@ -116,13 +131,15 @@ outbox_messages = Table(
     Column("identifier", Text, nullable=False),
     Column("payload", Text, nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("due_at", INSTANT, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("due_at", INSTANT, nullable=False),
     Column("lease_until", INSTANT),
     Column("fence", Integer, nullable=False),
+    Column("last_attempt_at", INSTANT),
+    Column("doubt_since", INSTANT),
     Column("error", Text),
-    Column("created_at", INSTANT, nullable=False),
     Column("settled_at", INSTANT),
     Column("customer", Text),
     Column("meter", Text),
@@ -130,16 +147,18 @@ outbox_messages = Table(
     Column("quantity", Text),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint(
-        "status IN ('pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
+        "status IN ('queued', 'pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
         name="status",
     ),
     Index("uq_outbox_messages_identifier", "topic", "identifier", unique=True),
+    Index("uq_outbox_messages_lane", "lane", unique=True, sqlite_where=text(_HEAD), postgresql_where=text(_HEAD)),
     Index(
-        "uq_outbox_messages_in_flight",
+        "ix_outbox_messages_queued",
         "lane",
-        unique=True,
-        sqlite_where=text("status = 'sending'"),
-        postgresql_where=text("status = 'sending'"),
+        "priority",
+        "id",
+        sqlite_where=text("status = 'queued'"),
+        postgresql_where=text("status = 'queued'"),
     ),
     Index(
         "ix_outbox_messages_due",
@@ -148,6 +167,14 @@ outbox_messages = Table(
         "id",
         sqlite_where=text("status = 'pending'"),
         postgresql_where=text("status = 'pending'"),
+    ),
+    Index(
+        "ix_outbox_messages_watched",
+        "status",
+        "due_at",
+        "id",
+        sqlite_where=text(_WATCHED),
+        postgresql_where=text(_WATCHED),
     ),
     Index(
         "ix_outbox_messages_period",

@@ -10,14 +10,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from tollkeeper.core.errors import StorageUnavailable
+from tollkeeper.storage.sql.adjustments import SqlAdjustments
 from tollkeeper.storage.sql.catalog import SqlCatalog
 from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
 from tollkeeper.storage.sql.keys import SqlKeys
+from tollkeeper.storage.sql.outbox import SqlOutbox
+from tollkeeper.storage.sql.periods import SqlPeriods
 from tollkeeper.storage.sql.provider_objects import SqlProviderObjects
+from tollkeeper.storage.sql.reports import SqlReports
 from tollkeeper.storage.sql.shadow import SqlShadow
 from tollkeeper.storage.sql.subscriptions import SqlOverrides, SqlSubscriptions
+from tollkeeper.storage.sql.watermarks import SqlWatermarks
 
 
 class SqlRepositories:
@@ -32,6 +37,11 @@ class SqlRepositories:
         self.catalog = SqlCatalog(connection)
         self.shadow = SqlShadow(connection)
         self.provider_objects = SqlProviderObjects(connection)
+        self.watermarks = SqlWatermarks(connection)
+        self.outbox = SqlOutbox(connection)
+        self.periods = SqlPeriods(connection)
+        self.reports = SqlReports(connection)
+        self.adjustments = SqlAdjustments(connection)
 
 
 class SqlDatabase:

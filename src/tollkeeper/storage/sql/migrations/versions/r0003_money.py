@@ -66,11 +66,20 @@ def upgrade() -> None:
         sa.Column("plan_version", sa.Integer, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("invoice", sa.Text),
+        sa.Column("stale", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("environment", "customer", "start", name="pk_billing_periods"),
         sa.CheckConstraint("environment IN ('live', 'test')", name="environment"),
         sa.CheckConstraint("state IN ('open', 'closing', 'invoiced')", name="state"),
         sa.CheckConstraint('"start" < "end"', name="order"),
+        sa.CheckConstraint("stale IN (0, 1)", name="stale"),
         sqlite_strict=True,
+    )
+    op.create_index(
+        "ix_billing_periods_stale",
+        "billing_periods",
+        ["environment", "customer", "start"],
+        sqlite_where=sa.text("stale = 1"),
+        postgresql_where=sa.text("stale = 1"),
     )
     op.create_index(
         "ix_billing_periods_state",
@@ -87,6 +96,8 @@ def upgrade() -> None:
         sa.Column("period_start", INSTANT, nullable=False, autoincrement=False),
         sa.Column("reported", sa.Text, nullable=False),
         sa.Column("carried", sa.Text, nullable=False),
+        sa.Column("billed", sa.Text),
+        sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("seq", INSTANT, nullable=False),
         sa.Column("updated_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("environment", "customer", "meter", "period_start", name="pk_usage_reports"),
@@ -101,6 +112,10 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_watermarks"),
         sqlite_strict=True,
     )
+    head = sa.text("status = 'pending' OR status = 'sending' OR status = 'unknown'")
+    watched = sa.text(
+        "status = 'sending' OR status = 'unknown' OR status = 'rejected' OR status = 'too_old' OR status = 'dead'"
+    )
     op.create_table(
         "outbox_messages",
         sa.Column("id", sa.Text, nullable=False),
@@ -110,13 +125,15 @@ def upgrade() -> None:
         sa.Column("identifier", sa.Text, nullable=False),
         sa.Column("payload", sa.Text, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("due_at", INSTANT, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("due_at", INSTANT, nullable=False),
         sa.Column("lease_until", INSTANT),
         sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("last_attempt_at", INSTANT),
+        sa.Column("doubt_since", INSTANT),
         sa.Column("error", sa.Text),
-        sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("settled_at", INSTANT),
         sa.Column("customer", sa.Text),
         sa.Column("meter", sa.Text),
@@ -125,19 +142,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_outbox_messages"),
         sa.CheckConstraint("environment IN ('live', 'test')", name="environment"),
         sa.CheckConstraint(
-            "status IN ('pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
+            "status IN ('queued', 'pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
             name="status",
         ),
         sqlite_strict=True,
     )
     op.create_index("uq_outbox_messages_identifier", "outbox_messages", ["topic", "identifier"], unique=True)
     op.create_index(
-        "uq_outbox_messages_in_flight",
+        "uq_outbox_messages_lane", "outbox_messages", ["lane"], unique=True, sqlite_where=head, postgresql_where=head
+    )
+    op.create_index(
+        "ix_outbox_messages_queued",
         "outbox_messages",
-        ["lane"],
-        unique=True,
-        sqlite_where=sa.text("status = 'sending'"),
-        postgresql_where=sa.text("status = 'sending'"),
+        ["lane", "priority", "id"],
+        sqlite_where=sa.text("status = 'queued'"),
+        postgresql_where=sa.text("status = 'queued'"),
     )
     op.create_index(
         "ix_outbox_messages_due",
@@ -145,6 +164,13 @@ def upgrade() -> None:
         ["priority", "due_at", "id"],
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
+        "ix_outbox_messages_watched",
+        "outbox_messages",
+        ["status", "due_at", "id"],
+        sqlite_where=watched,
+        postgresql_where=watched,
     )
     op.create_index(
         "ix_outbox_messages_period",

@@ -1,0 +1,135 @@
+"""Repositories of outbox, periods, reports and adjustments, as protocols; see `core.ports` for how a transaction works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from tollkeeper.core.billing import Adjustment, BillingPeriod, PeriodState, UsageReport
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.outbox import OutboxMessage, Settlement, Status
+
+
+class OutboxRepository(Protocol):
+    def put(self, messages: Sequence[OutboxMessage]) -> int:
+        """Owe these. One whose topic and identifier are there already is left out. How many were new."""
+        ...
+
+    def get(self, message: str) -> OutboxMessage | None: ...
+
+    def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None: ...
+
+    def claim(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+        """Take what is due for sending, in order of priority and due date. Costs the same whatever waits behind."""
+        ...
+
+    def doubtful(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+        """Take messages of unknown outcome that are due to be looked into."""
+        ...
+
+    def expire(self, now: int) -> int:
+        """Make what a sender took and never settled within its lease `unknown`."""
+        ...
+
+    def settle(self, settlements: Sequence[Settlement], now: int) -> Sequence[bool]:
+        """Write down how attempts ended; false where another claim has been made since, and nothing was written."""
+        ...
+
+    def hurry(self, environment: Environment, customer: str, now: int) -> int:
+        """Put everything that is owed for a customer in front, at once."""
+        ...
+
+    def reject(self, topic: str, identifier: str, error: str, now: int) -> OutboxMessage | None:
+        """The provider took it first and refused it later. The message as it was; None when there is none, or it was known."""
+        ...
+
+    def withdraw(self, environment: Environment, customer: str, period_start: int, now: int) -> Sequence[OutboxMessage]:
+        """Make unsent usage (queued, pending, too_old) of a period `carried_forward`; what was withdrawn, as it was."""
+        ...
+
+    def replay(self, message: OutboxMessage, status: Status, now: int) -> None:
+        """Begin anew with a dead one: `pending`, or `unknown` when the provider may have it."""
+        ...
+
+    def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
+        """Everything sent of a period is in the provider's summary."""
+        ...
+
+    def quantities(
+        self, environment: Environment, customer: str, meter: str, period_start: int
+    ) -> Mapping[Status, Decimal]:
+        """How much usage of a period is in which state."""
+        ...
+
+    def of_period(
+        self, environment: Environment, customer: str, meter: str, period_start: int, most: int
+    ) -> Sequence[OutboxMessage]:
+        """The newest first."""
+        ...
+
+    def list(self, status: Status | None, topic: str | None, before: str | None, most: int) -> Sequence[OutboxMessage]:
+        """The newest first, ids below `before`; None does not filter."""
+        ...
+
+    def counts(self) -> Mapping[Status, int]:
+        """Of everything that is not delivered."""
+        ...
+
+    def oldest(self) -> int | None:
+        """When the oldest message that is still to be sent was made."""
+        ...
+
+
+class PeriodRepository(Protocol):
+    def put(self, period: BillingPeriod) -> None:
+        """Add or change one. With other bounds or another plan than before its totals are `stale`."""
+        ...
+
+    def get(self, environment: Environment, customer: str, start: int) -> BillingPeriod | None: ...
+
+    def overlapping(
+        self, environment: Environment, customers: Sequence[str], start: int, end: int
+    ) -> Sequence[BillingPeriod]:
+        """Those that have an instant of [start, end), oldest first."""
+        ...
+
+    def of(self, environment: Environment, customer: str) -> Sequence[BillingPeriod]:
+        """Oldest first."""
+        ...
+
+    def stale(self, most: int) -> Sequence[BillingPeriod]: ...
+
+    def looked_at(self, period: BillingPeriod) -> bool:
+        """No longer stale; false when it was changed since it was read."""
+        ...
+
+    def move(
+        self, environment: Environment, customer: str, start: int, state: PeriodState, invoice: str | None
+    ) -> None: ...
+
+    def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:
+        """With a provider, by environment, customer and start, those greater than `after`; invoiced ones included."""
+        ...
+
+
+class ReportRepository(Protocol):
+    def get(self, environment: Environment, customer: str, meter: str, period_start: int) -> UsageReport | None: ...
+
+    def of(self, environment: Environment, customer: str, period_start: int) -> Sequence[UsageReport]: ...
+
+    def put(self, report: UsageReport, now: int) -> None: ...
+
+
+class AdjustmentRepository(Protocol):
+    def add(self, adjustment: Adjustment) -> None: ...
+
+    def of(self, environment: Environment, customer: str, period_start: int | None = None) -> Sequence[Adjustment]:
+        """Oldest first; None: of every period."""
+        ...
+
+    def by_outbox(self, message: str) -> Adjustment | None: ...
+
+    def change(self, adjustment: Adjustment) -> None:
+        """Write its state, outbox message and invoice."""
+        ...

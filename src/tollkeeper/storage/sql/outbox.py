@@ -1,0 +1,236 @@
+"""Rows of the outbox. Each statement seeks: what a claim costs does not depend on what waits, nor on what was sent.
+
+The words of a partial index have to stand in a statement as they are, so states are written out and not bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, func, select, text, tuple_
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.metering import format_quantity
+from tollkeeper.core.outbox import OPEN, PRIORITIES, STATUSES, OutboxMessage, Settlement, Status
+from tollkeeper.storage.sql.money_tables import outbox_messages
+
+_NAMES = tuple(column.name for column in outbox_messages.c)
+_HEAD = "status = 'pending' OR status = 'sending' OR status = 'unknown'"
+_COLUMNS = ", ".join(_NAMES)
+_STATUS = f"""CASE WHEN :status = 'pending' AND EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))
+    THEN 'queued' ELSE :status END"""  # noqa: S608 - constants only
+_PUT = text(
+    f"""INSERT INTO outbox_messages ({_COLUMNS})
+    SELECT {", ".join(_STATUS if name == "status" else f":{name}" for name in _NAMES)} WHERE true
+    ON CONFLICT (topic, identifier) DO NOTHING"""
+)
+_CLAIM = text(
+    f"""UPDATE outbox_messages SET status = 'sending', lease_until = :lease_until, fence = fence + 1, attempts = attempts + 1,
+    last_attempt_at = :now, doubt_since = coalesce(doubt_since, :now)
+    WHERE id IN (SELECT id FROM outbox_messages WHERE status = 'pending' AND priority = :priority AND due_at <= :now
+        ORDER BY due_at, id LIMIT :most) AND status = 'pending'
+    RETURNING {_COLUMNS}"""  # noqa: S608 - constants only
+)
+_DOUBTFUL = text(
+    f"""UPDATE outbox_messages SET lease_until = :lease_until, fence = fence + 1, due_at = :lease_until
+    WHERE id IN (SELECT id FROM outbox_messages WHERE status = 'unknown' AND due_at <= :now ORDER BY due_at, id LIMIT :most)
+    AND status = 'unknown' AND due_at <= :now
+    RETURNING {_COLUMNS}"""  # noqa: S608 - constants only
+)
+_EXPIRE = text(
+    """UPDATE outbox_messages SET status = 'unknown', due_at = :now, error = 'the sender went away before it heard an answer'
+    WHERE status = 'sending' AND lease_until <= :now"""
+)
+_SETTLE = text(
+    """UPDATE outbox_messages SET status = :status, due_at = :due_at, error = :error, settled_at = :settled_at, lease_until = NULL,
+    doubt_since = :doubt_since
+    WHERE id = :id AND fence = :fence AND (status = 'sending' OR status = 'unknown')"""
+)
+_NEXT = text(
+    f"""UPDATE outbox_messages SET status = 'pending'
+    WHERE id = (SELECT id FROM outbox_messages WHERE lane = :lane AND status = 'queued' ORDER BY priority, id LIMIT 1)
+    AND NOT EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))"""  # noqa: S608 - constants only
+)
+_HURRY = text(
+    """UPDATE outbox_messages SET priority = 0, due_at = CASE WHEN due_at < :now THEN due_at ELSE :now END
+    WHERE environment = :environment AND customer = :customer
+    AND (status = 'queued' OR status = 'pending' OR status = 'unknown')"""
+)
+_REJECT = text("UPDATE outbox_messages SET status = 'rejected', error = :error, settled_at = :now WHERE id = :id")
+_WITHDRAW = text("UPDATE outbox_messages SET status = 'carried_forward', settled_at = :now WHERE id = :id")
+_REPLAY = text(
+    f"""UPDATE outbox_messages SET status = CASE WHEN EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))
+    THEN 'queued' ELSE :status END, due_at = :now, attempts = 0, error = NULL, settled_at = NULL, lease_until = NULL
+    WHERE id = :id AND status = 'dead'"""  # noqa: S608 - constants only
+)
+_CONFIRM = text(
+    """UPDATE outbox_messages SET status = 'confirmed'
+    WHERE environment = :environment AND customer = :customer AND meter = :meter AND period_start = :period_start AND status = 'sent'"""
+)
+
+
+class SqlOutbox:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put(self, messages: Sequence[OutboxMessage]) -> int:
+        return sum(self._connection.execute(_PUT, _values(message)).rowcount for message in messages)
+
+    def get(self, message: str) -> OutboxMessage | None:
+        return self._one(outbox_messages.c.id == message)
+
+    def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None:
+        columns = outbox_messages.c
+        return self._one((columns.topic == topic) & (columns.identifier == identifier))
+
+    def claim(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+        found: list[OutboxMessage] = []
+        for priority in PRIORITIES:
+            left = most - len(found)
+            if left > 0:
+                values = {"now": now, "lease_until": lease_until, "priority": priority, "most": left}
+                rows = [_message(row) for row in self._connection.execute(_CLAIM, values)]
+                found += sorted(rows, key=lambda message: (message.due_at, message.id))
+        return found
+
+    def doubtful(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+        values = {"now": now, "lease_until": lease_until, "most": most}
+        return [_message(row) for row in self._connection.execute(_DOUBTFUL, values)]
+
+    def expire(self, now: int) -> int:
+        return self._connection.execute(_EXPIRE, {"now": now}).rowcount
+
+    def settle(self, settlements: Sequence[Settlement], now: int) -> Sequence[bool]:
+        done: list[bool] = []
+        for one in settlements:
+            message = one.message
+            values = {
+                "id": message.id,
+                "fence": message.fence,
+                "status": one.status,
+                "due_at": one.due_at,
+                "error": one.error,
+                "settled_at": None if one.status in OPEN else now,
+                "doubt_since": None if one.certain else message.doubt_since,
+            }
+            written = bool(self._connection.execute(_SETTLE, values).rowcount)
+            if written and one.status not in OPEN:
+                self._connection.execute(_NEXT, {"lane": message.lane})
+            done.append(written)
+        return done
+
+    def hurry(self, environment: Environment, customer: str, now: int) -> int:
+        values = {"environment": environment, "customer": customer, "now": now}
+        return self._connection.execute(_HURRY, values).rowcount
+
+    def reject(self, topic: str, identifier: str, error: str, now: int) -> OutboxMessage | None:
+        message = self.by_identifier(topic, identifier)
+        if message is None or message.status == "rejected":
+            return None
+        self._connection.execute(_REJECT, {"id": message.id, "error": error, "now": now})
+        self._connection.execute(_NEXT, {"lane": message.lane})
+        return message
+
+    def withdraw(self, environment: Environment, customer: str, period_start: int, now: int) -> Sequence[OutboxMessage]:
+        columns = outbox_messages.c
+        query = select(outbox_messages).where(
+            columns.environment == environment,
+            columns.customer == customer,
+            columns.period_start == period_start,
+            columns.quantity.is_not(None),
+            columns.status.in_(("queued", "pending", "too_old")),
+            columns.doubt_since.is_(None),
+        )
+        found = [_message(row) for row in self._connection.execute(query)]
+        for message in found:
+            self._connection.execute(_WITHDRAW, {"id": message.id, "now": now})
+        for lane in {message.lane for message in found}:
+            self._connection.execute(_NEXT, {"lane": lane})
+        return found
+
+    def replay(self, message: OutboxMessage, status: Status, now: int) -> None:
+        values = {"id": message.id, "lane": message.lane, "status": status, "now": now}
+        self._connection.execute(_REPLAY, values)
+
+    def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
+        values = {"environment": environment, "customer": customer, "meter": meter, "period_start": period_start}
+        return self._connection.execute(_CONFIRM, values).rowcount
+
+    def quantities(
+        self, environment: Environment, customer: str, meter: str, period_start: int
+    ) -> Mapping[Status, Decimal]:
+        columns = outbox_messages.c
+        query = select(columns.status, columns.quantity).where(
+            columns.environment == environment,
+            columns.customer == customer,
+            columns.meter == meter,
+            columns.period_start == period_start,
+            columns.quantity.is_not(None),
+        )
+        sums: dict[Status, Decimal] = {}
+        for status, quantity in self._connection.execute(query):
+            sums[status] = sums.get(status, Decimal(0)) + Decimal(quantity)
+        return sums
+
+    def of_period(
+        self, environment: Environment, customer: str, meter: str, period_start: int, most: int
+    ) -> Sequence[OutboxMessage]:
+        columns = outbox_messages.c
+        query = (
+            select(outbox_messages)
+            .where(
+                columns.environment == environment,
+                columns.customer == customer,
+                columns.meter == meter,
+                columns.period_start == period_start,
+            )
+            .order_by(columns.id.desc())
+            .limit(most)
+        )
+        return [_message(row) for row in self._connection.execute(query)]
+
+    def list(self, status: Status | None, topic: str | None, before: str | None, most: int) -> Sequence[OutboxMessage]:
+        columns = outbox_messages.c
+        query = select(outbox_messages).order_by(columns.id.desc()).limit(most)
+        if status is not None:
+            query = query.where(text(f"status = '{status}'") if status in STATUSES else text("false"))
+        if topic is not None:
+            query = query.where(columns.topic == topic)
+        if before is not None:
+            query = query.where(tuple_(columns.id) < tuple_(before))
+        return [_message(row) for row in self._connection.execute(query)]
+
+    def counts(self) -> Mapping[Status, int]:
+        asked: tuple[Status, ...] = ("queued", "pending", "sending", "unknown", "rejected", "too_old", "dead")
+        return {
+            status: self._connection.execute(
+                select(func.count()).select_from(outbox_messages).where(text(f"status = '{status}'"))
+            ).scalar_one()
+            for status in asked
+        }
+
+    def oldest(self) -> int | None:
+        query = select(func.min(outbox_messages.c.due_at)).where(text("status = 'pending'"))
+        found: int | None = self._connection.execute(query).scalar_one()
+        return found
+
+    def _one(self, which: Any) -> OutboxMessage | None:
+        row = self._connection.execute(select(outbox_messages).where(which)).one_or_none()
+        return None if row is None else _message(row)
+
+
+def _values(message: OutboxMessage) -> dict[str, Any]:
+    values = {name: getattr(message, name) for name in _NAMES}
+    values["payload"] = json.dumps(message.payload, separators=(",", ":"))
+    values["quantity"] = None if message.quantity is None else format_quantity(message.quantity)
+    return values
+
+
+def _message(row: Row[Any]) -> OutboxMessage:
+    values = dict(zip(_NAMES, row, strict=True))
+    values["payload"] = json.loads(values["payload"])
+    values["quantity"] = None if values["quantity"] is None else Decimal(values["quantity"])
+    return OutboxMessage(**cast("Any", values))

@@ -1,0 +1,95 @@
+"""Rows of billing periods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, text, tuple_, update
+
+from tollkeeper.core.billing import BillingPeriod, PeriodState
+from tollkeeper.core.customers import Environment
+from tollkeeper.storage.sql.money_tables import billing_periods
+
+_C = billing_periods.c
+_NAMES = ("environment", "customer", "start", "end", "provider", "subscription", "plan", "plan_version", "state")
+
+
+class SqlPeriods:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put(self, period: BillingPeriod) -> None:
+        before = self.get(period.environment, period.customer, period.start)
+        if before is not None:
+            same = (before.end, before.plan, before.plan_version) == (period.end, period.plan, period.plan_version)
+            period = replace(period, stale=before.stale or not same or period.state != before.state)
+            self._connection.execute(delete(billing_periods).where(_key(period)))
+        values = {name: getattr(period, name) for name in (*_NAMES, "invoice")}
+        self._connection.execute(insert(billing_periods).values(**values, stale=int(period.stale)))
+
+    def get(self, environment: Environment, customer: str, start: int) -> BillingPeriod | None:
+        query = select(billing_periods).where(_C.environment == environment, _C.customer == customer, _C.start == start)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _period(row)
+
+    def overlapping(
+        self, environment: Environment, customers: Sequence[str], start: int, end: int
+    ) -> Sequence[BillingPeriod]:
+        query = (
+            select(billing_periods)
+            .where(_C.environment == environment, _C.customer.in_(customers), _C.start < end, _C.end > start)
+            .order_by(_C.customer, _C.start)
+        )
+        return [_period(row) for row in self._connection.execute(query)]
+
+    def of(self, environment: Environment, customer: str) -> Sequence[BillingPeriod]:
+        query = select(billing_periods).where(_C.environment == environment, _C.customer == customer).order_by(_C.start)
+        return [_period(row) for row in self._connection.execute(query)]
+
+    def stale(self, most: int) -> Sequence[BillingPeriod]:
+        query = (
+            select(billing_periods).where(text("stale = 1")).order_by(_C.environment, _C.customer, _C.start).limit(most)
+        )
+        return [_period(row) for row in self._connection.execute(query)]
+
+    def looked_at(self, period: BillingPeriod) -> bool:
+        changed = self._connection.execute(
+            update(billing_periods)
+            .where(
+                _key(period),
+                _C.end == period.end,
+                _C.plan == period.plan,
+                _C.plan_version == period.plan_version,
+                _C.state == period.state,
+            )
+            .values(stale=0)
+        )
+        return changed.rowcount > 0
+
+    def move(
+        self, environment: Environment, customer: str, start: int, state: PeriodState, invoice: str | None
+    ) -> None:
+        self._connection.execute(
+            update(billing_periods)
+            .where(_C.environment == environment, _C.customer == customer, _C.start == start)
+            .values(state=state, invoice=invoice, stale=1)
+        )
+
+    def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:
+        columns = (_C.environment, _C.customer, _C.start)
+        query = select(billing_periods).where(_C.provider.is_not(None)).order_by(*columns).limit(most)
+        if after is not None:
+            query = query.where(tuple_(*columns) > tuple_(*after))
+        return [_period(row) for row in self._connection.execute(query)]
+
+
+def _key(period: BillingPeriod) -> Any:
+    return (_C.environment == period.environment) & (_C.customer == period.customer) & (_C.start == period.start)
+
+
+def _period(row: Row[Any]) -> BillingPeriod:
+    values = dict(row._mapping)
+    values["stale"] = bool(values["stale"])
+    return BillingPeriod(**values)
