@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "demo_api": (set(), set()),
     "dotenv": ({"core"}, set()),
 }
-FREE = {"bootstrap", "embedded", "front", "server", "settings", "upkeep", "__init__", "__main__"}
+FREE = {"bootstrap", "embedded", "front", "money", "server", "settings", "upkeep", "__init__", "__main__"}
 
 
 def layer(path: Path) -> str:

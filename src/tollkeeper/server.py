@@ -20,6 +20,7 @@ from tollkeeper.core.stats import RequestStats
 from tollkeeper.integrations.access import Access, hot
 from tollkeeper.integrations.logs import setup_logging
 from tollkeeper.integrations.metrics import MetricsApp, Sources, make_registry
+from tollkeeper.money import Money
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
 from tollkeeper.web import listen
@@ -28,6 +29,7 @@ from tollkeeper.web.auth import Authenticator, authorization_of
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.hot import App, HotEndpoints, Receive, Scope, Send
 from tollkeeper.web.listen import Listener, bind
+from tollkeeper.web.routes import MoneyServices
 
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
@@ -45,6 +47,7 @@ class Server:
         assert settings.admin_token is not None
         self.toll = toll
         self.settings = settings
+        self.money = Money(toll, settings)
         self.proxy_counts: Callable[[], Mapping[str, int]] = dict
         self._stopping = False
         clock = toll.clock
@@ -61,6 +64,7 @@ class Server:
             Step("shadow", toll.shadow.flush, SHADOW_SECONDS),
             Step("lapse", toll.reservations.lapse, LAPSE_SECONDS),
             Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
+            *self.money.steps,
         ]
         self.runner = Runner(steps, clock)
         self.app = self._app(new_request_id)
@@ -90,6 +94,7 @@ class Server:
             self.authenticator,
             toll.require_storage,
             self.draining,
+            MoneyServices(self.money.provider_catalog, self.money.doctor),
         )
         behind = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)
         metrics = MetricsApp(make_registry(self._sources()), self._may_read_metrics)
@@ -171,6 +176,19 @@ class Server:
         return Tracing(endpoint, self.settings.otlp_headers, self.settings.otel_service_name, __version__)
 
 
+def _secrets(settings: Settings) -> list[str]:
+    """What no line of the log may show."""
+    return [
+        one
+        for one in (
+            settings.admin_token,
+            settings.stripe_secret_key,
+            *(settings.stripe_webhook_secret or "").split(","),
+        )
+        if one
+    ]
+
+
 def on_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop where there is one.
 
@@ -199,7 +217,7 @@ def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Se
     """A server on the open database, logging, with the catalog file in force when there is one. Makes an admin token when there is none."""
     settings, made = ensure_admin_token(settings)
     assert settings.admin_token is not None
-    setup_logging(settings.log_level, settings.log_format, secrets=[settings.admin_token])
+    setup_logging(settings.log_level, settings.log_format, secrets=_secrets(settings))
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of its own start and stop; we do
     with Tollkeeper(
         str(settings.database_path),

@@ -74,6 +74,22 @@ def _token(value: str) -> str:
     return value
 
 
+def _stripe_key(value: str) -> str:
+    if not re.fullmatch(r"[sr]k_(test|live)_[0-9A-Za-z_]{1,240}", value):
+        raise ValueError
+    return value
+
+
+def _webhook_secrets(value: str) -> str:
+    if not re.fullmatch(r"whsec_[\x21-\x2b\x2d-\x7e]+(,\s*whsec_[\x21-\x2b\x2d-\x7e]+)*", value):
+        raise ValueError
+    return value
+
+
+STRIPE_KEY = Kind("a secret or restricted key of Stripe (sk_test_…, rk_test_…, sk_live_…, rk_live_…)", _stripe_key)
+WEBHOOK_SECRETS = Kind(
+    "the signing secret of the webhook endpoint (whsec_…), several separated by commas", _webhook_secrets
+)
 TEXT = Kind("printable text", _text)
 HTTP_URL = Kind("an address such as http://127.0.0.1:3000", _http_url)
 DATABASE_URL = Kind("sqlite:///FILE (sqlite:////FILE for an absolute path)", _database_url)
@@ -171,6 +187,38 @@ SETTINGS = (
         "Days the usage log and its event ids are kept. More than `TOLLKEEPER_EVENT_MAX_AGE_DAYS`; totals are kept for ever.",
     ),
     Setting(
+        "STRIPE_SECRET_KEY",
+        "stripe_secret_key",
+        STRIPE_KEY,
+        None,
+        "Key of the Stripe account that collects the money; a restricted one is enough. A test key bills the environment `test`, a live "
+        "key `live`. When unset, invoices are issued without Stripe.",
+        secret=True,
+    ),
+    Setting(
+        "STRIPE_WEBHOOK_SECRET",
+        "stripe_webhook_secret",
+        WEBHOOK_SECRETS,
+        None,
+        "Signing secret of the endpoint `/webhooks/stripe`; several, separated by commas, while one is replaced. When unset, webhooks "
+        "are answered 404 and events are only polled.",
+        secret=True,
+    ),
+    Setting(
+        "STRIPE_API_BASE",
+        "stripe_api_base",
+        HTTP_URL,
+        None,
+        "Another address for Stripe's API, such as that of `tollkeeper sandbox`. When unset, Stripe's own.",
+    ),
+    Setting(
+        "STRIPE_METER_EVENTS_BASE",
+        "stripe_meter_events_base",
+        HTTP_URL,
+        None,
+        "Another address for Stripe's meter event streams. When unset, `STRIPE_API_BASE`, or Stripe's own.",
+    ),
+    Setting(
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "otlp_endpoint",
         HTTP_URL,
@@ -210,6 +258,10 @@ class Settings:
     log_requests: Literal["all", "some", "none"]
     event_max_age_days: int
     retention_days: int
+    stripe_secret_key: str | None = field(repr=False)
+    stripe_webhook_secret: str | None = field(repr=False)
+    stripe_api_base: str | None
+    stripe_meter_events_base: str | None
     otlp_endpoint: str | None
     otlp_headers: str | None = field(repr=False)
     otel_service_name: str

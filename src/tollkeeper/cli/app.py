@@ -33,6 +33,7 @@ from tollkeeper.cli import (
     settle,
     shadow,
     status,
+    stripe,
     terminal,
     usage,
     verify,
@@ -90,6 +91,7 @@ keys.app.command("import", epilog=keys_import.EXAMPLES)(keys_import.import_)
 customers.app.command("cost", epilog=cost.EXAMPLES)(cost.cost)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
+app.add_typer(stripe.app, name="stripe", rich_help_panel=SELL)
 app.command("rate", rich_help_panel=SELL, epilog=rate.EXAMPLES)(rate.rate)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tollkeeper.client import Exchange, Tollkeeper
 
 _SECRET = re.compile(r"\btk_(live|test|admin)_[A-Za-z0-9_-]{8,}")
+_STRIPE = re.compile(r"\b([sr]k_(?:live|test)_|whsec_)[A-Za-z0-9+/=_-]{8,}")
 _KEY = re.compile(r'("key":\s*")[^"]*?(?=[^"]{0,4}")')  # of any format, where the API has keys
 _SHOWN_BYTES = 2_000
 
@@ -70,6 +71,7 @@ def mask(text: str, token: str | None = None) -> str:
     if token:
         text = text.replace(token, "****")
     text = _SECRET.sub(lambda found: f"tk_{found[1]}_****{found[0][-4:]}", text)
+    text = _STRIPE.sub(lambda found: f"{found[1]}****{found[0][-4:]}", text)
     return _KEY.sub(lambda found: found[0] if "****" in found[0] else f"{found[1]}****", text)
 
 

@@ -17,6 +17,13 @@ from tollkeeper.core.errors import TollkeeperError
 Reported = Literal["accepted", "duplicate"]
 
 
+class ProviderMissing(TollkeeperError):
+    """There is no payment provider: set STRIPE_SECRET_KEY and start the server again."""
+
+    code = "provider_missing"
+    permanent = True
+
+
 class ProviderUnavailable(TollkeeperError):
     """The payment provider did not answer. Whether it did what was asked is not known."""
 

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, cost, customers, keys, log, meters, rate, reservations, shadow, usage
+from tollkeeper.web.api import catalog, cost, customers, keys, log, meters, rate, reservations, shadow, stripe, usage
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -27,6 +27,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     keys.router,
     keys.imports,
     catalog.router,
+    stripe.router,
     health,
 )
 
@@ -47,6 +48,10 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
         "name": "Catalog",
         "description": "Meters, plans, prices, limits and quotas: one TOML text, a version for every change. "
         "Subscribers stay on the version they bought.",
+    },
+    {
+        "name": "Stripe",
+        "description": "The account that collects the money: what it holds of the catalog, and whether all is in order.",
     },
     {"name": "Health", "description": "For load balancers and monitors. No token needed."},
 )

@@ -18,7 +18,9 @@ from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.customers import CustomerService
+from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.keys import KeyService
+from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.shadow import Shadow
@@ -28,6 +30,14 @@ from tollkeeper.web.errors import UnsupportedMediaType
 from tollkeeper.web.json import StrictDecoder
 
 _JSON: Final[StrictDecoder[Any]] = StrictDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyServices:
+    """What collects the money. None: there is no payment provider."""
+
+    provider_catalog: ProviderCatalog | None = None
+    doctor: Doctor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,7 @@ class Services:
     authenticator: Authenticator
     storage_state: Callable[[], None]
     draining: Callable[[], bool]
+    money: MoneyServices = MoneyServices()
 
 
 class StrictRoute(APIRoute):
@@ -184,6 +195,10 @@ async def _rating(request: Request) -> Rating:
     return services_of(request).rating
 
 
+async def _money(request: Request) -> MoneyServices:
+    return services_of(request).money
+
+
 async def _caller(request: Request) -> Caller:
     caller: Caller = request.scope[SCOPE_CALLER]
     return caller
@@ -196,4 +211,5 @@ ShadowDep = Annotated[Shadow, Depends(_shadow)]
 ReservationsDep = Annotated[Reservations, Depends(_reservations)]
 UsageDep = Annotated[Usage, Depends(_usage)]
 RatingDep = Annotated[Rating, Depends(_rating)]
+MoneyDep = Annotated[MoneyServices, Depends(_money)]
 CallerDep = Annotated[Caller, Depends(_caller)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -24,7 +24,6 @@ from tollkeeper.integrations.stripe import objects
 from tollkeeper.integrations.stripe.amounts import minor
 from tollkeeper.integrations.stripe.client import Calls
 
-PAGE: Final = 100
 _DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
 
 
@@ -33,8 +32,10 @@ class StripeAccount:
 
     name = "stripe"
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, portal_configuration: Callable[[], str | None] = lambda: None) -> None:
+        """`portal_configuration` names the one that we made; without one Stripe takes the account's own."""
         self.calls = calls
+        self._portal_configuration = portal_configuration
         self.environment: Environment = calls.environment
 
     # usage
@@ -59,7 +60,7 @@ class StripeAccount:
         """Stripe takes whole minutes only, and answers with a float: exact up to 15 digits."""
         params: Any = {"customer": customer, "start_time": start // 1_000_000, "end_time": end // 1_000_000}
         total = Decimal(0)
-        for data in self._pages(lambda c, p: c.v1.billing.meters.event_summaries.list(meter, p), {**params}):
+        for data in self.calls.pages(lambda c, p: c.v1.billing.meters.event_summaries.list(meter, p), {**params}):
             total += Decimal(repr(data["aggregated_value"]).removesuffix(".0"))
         return total
 
@@ -110,6 +111,8 @@ class StripeAccount:
 
     def portal(self, customer: str, return_url: str, key: str) -> str:
         params: Any = {"customer": customer, "return_url": return_url}
+        if configuration := self._portal_configuration():
+            params["configuration"] = configuration
         return str(self.calls.post(lambda c, o: c.v1.billing_portal.sessions.create(params, o), key)["url"])
 
     # contracts
@@ -121,7 +124,7 @@ class StripeAccount:
         params: dict[str, Any] = {"status": "all"}
         if customer is not None:
             params["customer"] = customer
-        for data in self._pages(lambda c, p: c.v1.subscriptions.list(p), params):
+        for data in self.calls.pages(lambda c, p: c.v1.subscriptions.list(p), params):
             yield objects.subscription(data)
 
     def change_plan(
@@ -188,7 +191,7 @@ class StripeAccount:
         """With all its lines, however many."""
         data = self.calls.get(lambda c: c.v1.invoices.retrieve(invoice))
         if data["lines"].get("has_more"):
-            data["lines"]["data"] = list(self._pages(lambda c, p: c.v1.invoices.line_items.list(invoice, p), {}))
+            data["lines"]["data"] = list(self.calls.pages(lambda c, p: c.v1.invoices.line_items.list(invoice, p), {}))
         return objects.invoice(data)
 
     def preview(self, subscription: str) -> ProviderInvoice:
@@ -227,7 +230,7 @@ class StripeAccount:
 
     def events(self, since: int) -> Iterator[ProviderEvent]:
         """Stripe lists the newest first, and keeps 30 days; a page is asked for as it is needed."""
-        found = list(self._pages(lambda c, p: c.v1.events.list(p), {"created": {"gte": since // 1_000_000}}))
+        found = list(self.calls.pages(lambda c, p: c.v1.events.list(p), {"created": {"gte": since // 1_000_000}}))
         for data in reversed(found):
             yield ProviderEvent(
                 id=data["id"],
@@ -237,19 +240,6 @@ class StripeAccount:
                 object=objects.id_of(data["data"]["object"]) if data["data"]["object"].get("id") else None,
                 payload=json.dumps(data, separators=(",", ":")).encode(),
             )
-
-    def _pages(self, work: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Every object of a list, a page at a time."""
-        after: dict[str, Any] = {}
-        while True:
-            page = self._page(work, {**params, **after, "limit": PAGE})
-            yield from page["data"]
-            if not page.get("has_more") or not page["data"]:
-                return
-            after = {"starting_after": page["data"][-1]["id"]}
-
-    def _page(self, work: Any, params: dict[str, Any]) -> dict[str, Any]:
-        return self.calls.get(lambda c: work(c, params))
 
 
 def _line(line: CheckoutLine) -> dict[str, Any]:

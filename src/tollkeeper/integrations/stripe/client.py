@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from tollkeeper.core.customers import Environment
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stripe import StripeClient, StripeError
 
 API_VERSION: Final = "2026-10-28.endive"
+PAGE: Final = 100
 RETRIES: Final = 2
 """Of a call that a person waits for. What goes through the outbox is tried again there."""
 
@@ -64,6 +65,19 @@ class Calls:
         except stripe.StripeError as error:
             raise translated(error) from error
         return answer
+
+    def pages(self, work: Callable[[StripeClient, Any], Any], params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every object of a list, a page at a time."""
+        after: dict[str, Any] = {}
+        while True:
+            page = self._page(work, {**params, **after, "limit": PAGE})
+            yield from page["data"]
+            if not page.get("has_more") or not page["data"]:
+                return
+            after = {"starting_after": page["data"][-1]["id"]}
+
+    def _page(self, work: Callable[[StripeClient, Any], Any], params: dict[str, Any]) -> dict[str, Any]:
+        return self.get(lambda client: work(client, params))
 
     def post(self, work: Callable[[StripeClient, Any], Any], key: str, *, retries: int | None = None) -> dict[str, Any]:
         """One call that changes something, under the key by which Stripe knows a repeat; `work` passes the options on."""

@@ -1,0 +1,114 @@
+"""`tollkeeper stripe`: the catalog at Stripe, and whether everything is in order."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tollkeeper.cli import terminal
+from tollkeeper.cli.options import Json, Verbose, Yes, examples
+from tollkeeper.cli.server import connect, load_settings
+from tollkeeper.cli.values import plural
+
+app = typer.Typer(help="The catalog at Stripe, and what is wrong with it.", no_args_is_help=True)
+
+_SIGNS = {"make": ("+", "green"), "change": ("~", "yellow"), "retire": ("-", "red")}
+_VERDICTS = {"ok": ("ok", "green"), "warning": ("note", "yellow"), "failed": ("failed", "red")}
+
+
+@app.command(epilog=examples("tollkeeper stripe plan"))
+def plan(json: Json = False, verbose: Verbose = False) -> None:
+    """Show what an apply would make, change and stop selling at Stripe.
+
+    Prices that Stripe cannot express are told, with the reason: they are rated here and put on Stripe's invoice as a line.
+    """
+    with connect(verbose) as server:
+        planned = server.request("GET", "/v1/stripe/plan")
+    if json:
+        terminal.show_json(planned)
+    else:
+        _show(planned)
+
+
+@app.command(epilog=examples("tollkeeper stripe apply", "tollkeeper stripe apply --yes"))
+def apply(yes: Yes = False, json: Json = False, verbose: Verbose = False) -> None:
+    """Make Stripe hold the catalog in force: products, meters, prices, the customers' portal.
+
+    What is there is left alone. A price that was sold is never changed: each version of a plan has its own.
+    """
+    with connect(verbose) as server:
+        planned = server.request("GET", "/v1/stripe/plan")
+        if planned["changes"]:
+            if not json:
+                _show(planned)
+            terminal.confirm(f"Apply this in the {planned['environment']} account of Stripe?", yes)
+        done = server.request("POST", "/v1/stripe/apply")
+    if json:
+        terminal.show_json(done)
+    elif done["changes"]:
+        terminal.say(f"Stripe holds the catalog: {plural(len(done['changes']), 'change')} made.", "bold green")
+    else:
+        terminal.say("Nothing to change: Stripe holds the catalog.")
+
+
+@app.command(epilog=examples("tollkeeper stripe doctor"))
+def doctor(json: Json = False, verbose: Verbose = False) -> None:
+    """Say what is wrong between this server and Stripe, and how to mend it.
+
+    Looks at the key and what it may read, the webhook endpoint and its API version, and the catalog. Exit code 1 when something is wrong.
+    """
+    with connect(verbose) as server:
+        found = server.request("GET", "/v1/stripe/doctor")
+    if json:
+        terminal.show_json(found)
+    else:
+        for finding in found["findings"]:
+            word, style = _VERDICTS[finding["verdict"]]
+            terminal.say(f"{word:<7} {finding['name']}: {finding['detail']}", style if word != "ok" else "")
+            if finding["mend"]:
+                terminal.say(f"        → {finding['mend']}")
+    if not found["healthy"]:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=examples("tollkeeper stripe webhook", "tollkeeper stripe webhook --write-env"))
+def webhook(
+    write: Annotated[bool, typer.Option("--write-env", help="Write the secret to .env here.")] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the webhook endpoint at Stripe, or bring its events up to date.
+
+    It sends to /webhooks/stripe of TOLLKEEPER_PUBLIC_URL. The signing secret is shown once.
+    """
+    with connect(verbose) as server:
+        made = server.request("POST", "/v1/stripe/webhook")
+    secret = made["secret"]
+    if secret and write:
+        from tollkeeper.dotenv import write_env
+
+        path = load_settings().env_path
+        write_env(path, "STRIPE_WEBHOOK_SECRET", secret)
+        made = {**made, "secret": None}
+        terminal.note(f"The signing secret was written to {path}. Start the server again.")
+    if json:
+        terminal.show_json(made)
+    elif made["secret"]:
+        terminal.say(f"{made['id']} was made. Its signing secret, shown this once:")
+        terminal.say(f"STRIPE_WEBHOOK_SECRET={secret}")
+        terminal.note("Put it into .env and start the server again.")
+    else:
+        terminal.say(f"{made['id']} sends what is needed.", "bold green")
+
+
+def _show(planned: dict[str, Any]) -> None:
+    for change in planned["changes"]:
+        sign, style = _SIGNS[change["action"]]
+        terminal.say(f"{sign} {change['kind']} {change['key']}", style)
+    if not planned["changes"]:
+        terminal.say(f"Nothing to change: Stripe holds the catalog ({plural(planned['kept'], 'object')}).")
+    for one in planned["rated_here"]:
+        terminal.note(
+            f"{one['plan']}@{one['version']}/{one['price']} is rated here and put on Stripe's invoice: {one['reason']}."
+        )

@@ -1,0 +1,50 @@
+"""Wires what collects the money: the payment provider's account, when there is a key for one, and the services over it.
+
+Part of the bootstrap, apart from it since a gate inside an application has none of it. Nothing is asked of the provider here.
+"""
+
+from __future__ import annotations
+
+from tollkeeper.bootstrap import Tollkeeper
+from tollkeeper.core.provider import Provider
+from tollkeeper.integrations.stripe.account import StripeAccount
+from tollkeeper.integrations.stripe.client import Calls
+from tollkeeper.integrations.stripe.doctor import StripeDoctor
+from tollkeeper.integrations.stripe.shelf import StripeShelf
+from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.provider_catalog import ProviderCatalog
+from tollkeeper.services.runner import Step
+from tollkeeper.settings import Settings
+
+
+class Money:
+    """The money of one installation. `provider` is None without STRIPE_SECRET_KEY: then everything but collecting works.
+
+    `local`: the provider is a stand-in on this machine, which takes calls as fast as they come.
+    """
+
+    def __init__(self, toll: Tollkeeper, settings: Settings) -> None:
+        self.provider: Provider | None = None
+        self.provider_catalog: ProviderCatalog | None = None
+        self.doctor: Doctor | None = None
+        self.local = settings.stripe_api_base is not None
+        self.steps: list[Step] = []
+        if settings.stripe_secret_key is None:
+            return
+        calls = Calls(settings.stripe_secret_key, settings.stripe_api_base, settings.stripe_meter_events_base)
+        installation = toll.database.pair_id
+        now_us = toll.clock.now_us
+        shelf = StripeShelf(calls, installation)
+        self.provider_catalog = ProviderCatalog(toll.database, shelf, installation, now_us)
+
+        def portal_configuration() -> str | None:
+            with toll.database.read() as rows:
+                found = rows.provider_objects.get("stripe", calls.environment, "portal", "default")
+            return None if found is None else found.id
+
+        self.provider = StripeAccount(calls, portal_configuration)
+        self.doctor = Doctor(
+            StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
+            self.provider_catalog,
+            toll.clock.random_bits,
+        )

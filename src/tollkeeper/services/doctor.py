@@ -1,0 +1,56 @@
+"""Says what is wrong between this installation and its payment provider, and how to mend it. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.doctor import Finding
+from tollkeeper.core.errors import CatalogInvalid
+from tollkeeper.services.provider_catalog import ProviderCatalog
+
+
+class AccountDoctor(Protocol):
+    """What looks at the account itself."""
+
+    environment: Environment
+
+    def findings(self) -> Iterator[Finding]: ...
+
+    def webhook(self, key: str) -> tuple[str, str | None]:
+        """Make the endpoint that sends us events, or bring it up to date: its id, and its secret when it was made just now."""
+        ...
+
+
+class Doctor:
+    """The account first: with a key that is not accepted nothing else can be known."""
+
+    def __init__(self, account: AccountDoctor, catalog: ProviderCatalog, random_bits: Callable[[int], int]) -> None:
+        self._account = account
+        self._catalog = catalog
+        self._random_bits = random_bits
+
+    @property
+    def environment(self) -> Environment:
+        return self._account.environment
+
+    def webhook(self) -> tuple[str, str | None]:
+        """As `AccountDoctor.webhook`."""
+        return self._account.webhook(f"tk-webhook-{self._random_bits(80):020x}")
+
+    def look(self) -> list[Finding]:
+        return [*self._account.findings(), self._shelf()]
+
+    def _shelf(self) -> Finding:
+        try:
+            plan = self._catalog.plan()
+        except CatalogInvalid as none:
+            return Finding("catalog", "failed", none.detail, "tollkeeper catalog apply")
+        if plan.changes:
+            due = ", ".join(f"{change.action} {change.kind} {change.key}" for change in plan.changes[:5])
+            more = f" and {len(plan.changes) - 5} more" if len(plan.changes) > 5 else ""
+            return Finding(
+                "catalog", "failed", f"The catalog is not at Stripe: {due}{more}.", "tollkeeper stripe apply"
+            )
+        return Finding("catalog", "ok", f"All {plan.kept} products, meters and prices are at Stripe.")

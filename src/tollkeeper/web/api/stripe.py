@@ -1,0 +1,147 @@
+"""`/v1/stripe`: what the catalog is at Stripe, and whether everything between us and Stripe is in order."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from tollkeeper.core.doctor import Finding
+from tollkeeper.core.provider import ProviderMissing
+from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.provider_catalog import ProviderCatalog, ShelfPlan
+from tollkeeper.web.api.shapes import EnvironmentName, Shown
+from tollkeeper.web.errors import documented
+from tollkeeper.web.routes import AdminRoute, MoneyDep, MoneyServices
+
+router = APIRouter(prefix="/v1/stripe", tags=["Stripe"], route_class=AdminRoute)
+
+FAILURES = documented(
+    "provider_missing", "provider_refused", "provider_unavailable", "provider_unauthorized", "provider_busy"
+)
+
+
+class ShelfChangeShown(Shown):
+    """One thing that is made, changed, or no longer sold at Stripe."""
+
+    action: Literal["make", "change", "retire"] = Field(examples=["make"])
+    kind: Literal["product", "meter", "price", "portal"] = Field(examples=["price"])
+    key: str = Field(description="Our name of it.", examples=["pro@1/calls"])
+    id: str | None = Field(description="Stripe's name of it, once it has one.", examples=["price_1SXk"])
+
+
+class RatedHereShown(Shown):
+    """A price that Stripe cannot express: it is rated by Tollkeeper and put on Stripe's invoice as a line."""
+
+    plan: str = Field(examples=["pro"])
+    version: int = Field(examples=[1])
+    price: str = Field(examples=["calls"])
+    reason: str = Field(examples=["it has a minimum or a maximum"])
+
+
+class ShelfShown(Shown):
+    """The catalog at Stripe. `kept` things are there as they should be."""
+
+    environment: EnvironmentName
+    changes: list[ShelfChangeShown]
+    kept: int = Field(examples=[4])
+    rated_here: list[RatedHereShown] = Field(examples=[[]])
+
+    @classmethod
+    def of(cls, plan: ShelfPlan, ids: dict[tuple[str, str], str] | None = None) -> ShelfShown:
+        known = ids or {}
+        return cls(
+            environment=plan.environment,
+            changes=[
+                ShelfChangeShown(
+                    action=change.action,
+                    kind=change.kind,
+                    key=change.key,
+                    id=known.get((change.kind, change.key), change.held.id if change.held else None),
+                )
+                for change in plan.changes
+            ],
+            kept=plan.kept,
+            rated_here=[
+                RatedHereShown(plan=one.plan, version=one.version, price=one.price, reason=one.reason)
+                for one in plan.rated_here
+            ],
+        )
+
+
+class FindingShown(Shown):
+    """One thing that was looked at. `mend` says what to do."""
+
+    name: str = Field(examples=["webhook endpoint"])
+    verdict: Literal["ok", "warning", "failed"] = Field(examples=["ok"])
+    detail: str = Field(examples=["The test key is accepted and may read what is needed."])
+    mend: str = Field(examples=[""])
+
+    @classmethod
+    def of(cls, finding: Finding) -> FindingShown:
+        return cls(name=finding.name, verdict=finding.verdict, detail=finding.detail, mend=finding.mend)
+
+
+class DoctorShown(Shown):
+    """`healthy` is false as soon as one finding is `failed`."""
+
+    environment: EnvironmentName
+    healthy: bool
+    findings: list[FindingShown]
+
+
+class EndpointShown(Shown):
+    """The webhook endpoint at Stripe. `secret` is shown once, when it is made: put it into STRIPE_WEBHOOK_SECRET."""
+
+    id: str = Field(examples=["we_1SXk"])
+    secret: str | None = Field(examples=[None])
+
+
+@router.get("/plan", responses=FAILURES)
+def plan_stripe(money: MoneyDep) -> ShelfShown:
+    """What an apply would do at Stripe. Stripe is not asked."""
+    return ShelfShown.of(_catalog(money).plan())
+
+
+@router.post("/apply", responses=FAILURES)
+def apply_stripe(money: MoneyDep) -> ShelfShown:
+    """Make Stripe hold the catalog in force: products, meters, prices, the portal.
+
+    What is there is left alone, so a second apply does nothing. A price that was sold is never changed: another version of a plan has
+    prices of its own, and those of a version that nobody is on are sold no more. After a failure, apply again.
+    """
+    ids: dict[tuple[str, str], str] = {}
+    plan = _catalog(money).apply(lambda change, id: ids.update({(change.kind, change.key): id}))
+    return ShelfShown.of(plan, ids)
+
+
+@router.get("/doctor", responses=FAILURES)
+def examine_stripe(money: MoneyDep) -> DoctorShown:
+    """Look at key, permissions, webhook endpoint and catalog; nothing is changed."""
+    doctor = _doctor(money)
+    found = doctor.look()
+    return DoctorShown(
+        environment=doctor.environment,
+        healthy=all(one.verdict != "failed" for one in found),
+        findings=[FindingShown.of(one) for one in found],
+    )
+
+
+@router.post("/webhook", responses=FAILURES)
+def make_stripe_webhook(money: MoneyDep) -> EndpointShown:
+    """Make the endpoint at Stripe that sends events to `/webhooks/stripe` of the public address, or bring it up to date."""
+    id, secret = _doctor(money).webhook()
+    return EndpointShown(id=id, secret=secret)
+
+
+def _catalog(money: MoneyServices) -> ProviderCatalog:
+    if money.provider_catalog is None:
+        raise ProviderMissing
+    return money.provider_catalog
+
+
+def _doctor(money: MoneyServices) -> Doctor:
+    if money.doctor is None:
+        raise ProviderMissing
+    return money.doctor
