@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.provider import Provider
+from tollkeeper.core.webhooks import read_secrets
 from tollkeeper.integrations.stripe.account import StripeAccount
 from tollkeeper.integrations.stripe.client import Calls
 from tollkeeper.integrations.stripe.doctor import StripeDoctor
 from tollkeeper.integrations.stripe.shelf import StripeShelf
 from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.runner import Step
 from tollkeeper.settings import Settings
@@ -29,6 +31,7 @@ class Money:
         self.doctor: Doctor | None = None
         self.local = settings.stripe_api_base is not None
         self.steps: list[Step] = []
+        self.inbox = Inbox(toll.database, toll.clock, secrets=read_secrets(settings.stripe_webhook_secret or ""))
         if settings.stripe_secret_key is None:
             return
         calls = Calls(settings.stripe_secret_key, settings.stripe_api_base, settings.stripe_meter_events_base)
@@ -43,8 +46,13 @@ class Money:
             return None if found is None else found.id
 
         self.provider = StripeAccount(calls, portal_configuration)
+        self.inbox.account = self.provider.environment
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
             toll.clock.random_bits,
         )
+
+    def close(self) -> None:
+        """Store the webhooks that came in."""
+        self.inbox.close()

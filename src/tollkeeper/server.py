@@ -36,6 +36,7 @@ TOUCH_SECONDS = 10.0
 LAPSE_SECONDS = 5.0
 SHADOW_SECONDS = 10.0
 RETENTION_SECONDS = 3600.0
+HOT_ROUTES = (("POST", "/v1/check"), ("POST", "/v1/events"), ("GET", "/authz"), ("POST", "/webhooks/stripe"))
 RETENTION_PAUSE = 0.02
 """Between two pieces, so that requests are answered in between."""
 
@@ -108,13 +109,11 @@ class Server:
             toll.gate,
             toll.reservations,
             toll.ingest,
+            self.money.inbox,
             self.authenticator,
             self.problems,
             docs=settings.public_url.rstrip("/"),
-            finished={
-                route: hot(self.requests, method, route, settings.log_requests)
-                for method, route in (("POST", "/v1/check"), ("POST", "/v1/events"), ("GET", "/authz"))
-            },
+            finished={route: hot(self.requests, method, route, settings.log_requests) for method, route in HOT_ROUTES},
         )
 
     def _sources(self) -> Sources:
@@ -156,6 +155,7 @@ class Server:
             await listen.serve(listeners, ready=started, stopping=self._stop, grace=GRACE_SECONDS)
         finally:
             await asyncio.to_thread(self.runner.stop)
+            await asyncio.to_thread(self.money.close)
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
 

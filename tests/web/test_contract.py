@@ -49,6 +49,7 @@ def toll(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     spine.customer("pro", id=CUSTOMER, email="ada@example.com")
     spine.key(CUSTOMER)
     environ = {"TOLLKEEPER_ADMIN_TOKEN": ADMIN_TOKEN, "TOLLKEEPER_PUBLIC_URL": "https://toll.example"}
+    environ["STRIPE_WEBHOOK_SECRET"] = "whsec_of-the-contract"
     surface.app = Server(spine.app, Settings.load(environ, folder)).app
     yield
     spine.app.close()

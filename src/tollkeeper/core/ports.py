@@ -22,6 +22,7 @@ from tollkeeper.core.ports_billing import (
     PeriodRepository,
     ReportRepository,
 )
+from tollkeeper.core.ports_inbox import InboxRepository, LeaseRepository
 from tollkeeper.core.ports_money import ProviderObjectRepository, WatermarkRepository
 from tollkeeper.core.shadow import ShadowRefusals
 
@@ -192,6 +193,12 @@ class Repositories(Protocol):
 
     @property
     def provider_objects(self) -> ProviderObjectRepository: ...
+
+    @property
+    def inbox(self) -> InboxRepository: ...
+
+    @property
+    def leases(self) -> LeaseRepository: ...
 
     @property
     def watermarks(self) -> WatermarkRepository: ...

@@ -29,6 +29,7 @@ ERRORS: Final[Mapping[str, Row]] = {
     "value_invalid": Row(400, "This value cannot tell events apart"),
     "currency_invalid": Row(400, "There is no such currency"),
     "zone_invalid": Row(400, "There is no such time zone"),
+    "webhook_invalid": Row(400, "The webhook is not signed, or not an event"),
     "unauthorized": Row(401, "A valid token is needed"),
     "forbidden": Row(403, "This token may not do that"),
     "not_found": Row(404, "Not found"),

@@ -15,6 +15,7 @@ from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Forbidden, InvalidRequest, TollkeeperError, TooLarge
 from tollkeeper.services.gate import Gate
+from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.ingest import Ingest, Result
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
@@ -23,6 +24,8 @@ from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
 from tollkeeper.web.direct import Direct
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.events import read_events
+from tollkeeper.web.hooks import MAX_WEBHOOK_BODY, Hooks
+from tollkeeper.web.hooks import PATH as WEBHOOKS
 
 Scope = dict[str, Any]
 Finished = Callable[[Any, int, float], None]
@@ -46,6 +49,7 @@ class HotEndpoints:
         gate: Gate,
         reservations: Reservations,
         ingest: Ingest,
+        inbox: Inbox,
         authenticator: Authenticator,
         problems: Problems,
         *,
@@ -61,9 +65,12 @@ class HotEndpoints:
         self._finished_authz = finished["/authz"]
         self._authz = Authz(gate, reservations, problems, self._failure, self._finished_authz, docs)
         self._check = Check(gate, reservations, authenticator, self._failure, self._finished_check, docs=docs)
+        self._finished_webhook = finished[WEBHOOKS]
+        self.hooks = Hooks(inbox, self._failure, problems.request_id, self._finished_webhook)
         self.direct: Mapping[tuple[bytes, bytes], Direct] = {
             (b"POST", b"/v1/check"): self._check.direct,
             (b"GET", b"/authz"): self._authz.direct,
+            (b"POST", WEBHOOKS.encode()): self.hooks.direct,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +79,8 @@ class HotEndpoints:
             answer, finished = self.check, self._finished_check
         elif path == "/v1/events" and scope["method"] == "POST":
             answer, finished = self.events, self._finished_events
+        elif path == WEBHOOKS and scope["method"] == "POST":
+            answer, finished = self.webhook, self._finished_webhook
         elif path.startswith("/authz") and (path == "/authz" or path.startswith("/authz/envoy/")):
             await self._forward_auth(scope, send)
             return
@@ -117,6 +126,15 @@ class HotEndpoints:
             caller = await asyncio.to_thread(self._authenticator.authenticate, authorization, peer)
         caller.require(need)
         return caller
+
+    async def webhook(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
+        """`POST /webhooks/stripe`: stored, then answered."""
+        try:
+            body = await read_body(scope, receive, MAX_WEBHOOK_BODY)
+        except TooLarge:
+            self.hooks.refuse_large()
+            raise
+        return await self.hooks.asgi(scope, body)
 
     async def check(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         """`POST /v1/check`: the decision, after its usage event is committed."""

@@ -53,6 +53,10 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
         "name": "Stripe",
         "description": "The account that collects the money: what it holds of the catalog, and whether all is in order.",
     },
+    {
+        "name": "Webhooks",
+        "description": "What the payment provider tells: each event is stored once, and its effect happens once.",
+    },
     {"name": "Health", "description": "For load balancers and monitors. No token needed."},
 )
 

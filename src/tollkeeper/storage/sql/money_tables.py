@@ -214,7 +214,13 @@ inbox_events = Table(
         sqlite_where=text("status = 'pending'"),
         postgresql_where=text("status = 'pending'"),
     ),
-    Index("ix_inbox_events_received", "received_at"),
+    Index(
+        "ix_inbox_events_dead",
+        "received_at",
+        sqlite_where=text("status = 'dead'"),
+        postgresql_where=text("status = 'dead'"),
+    ),
+    Index("ix_inbox_events_received", "received_at", "id"),
     sqlite_strict=True,
 )
 

@@ -15,6 +15,7 @@ from tollkeeper.storage.sql.catalog import SqlCatalog
 from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
+from tollkeeper.storage.sql.inbox import SqlInbox, SqlLeases
 from tollkeeper.storage.sql.keys import SqlKeys
 from tollkeeper.storage.sql.outbox import SqlOutbox
 from tollkeeper.storage.sql.periods import SqlPeriods
@@ -37,6 +38,8 @@ class SqlRepositories:
         self.catalog = SqlCatalog(connection)
         self.shadow = SqlShadow(connection)
         self.provider_objects = SqlProviderObjects(connection)
+        self.inbox = SqlInbox(connection)
+        self.leases = SqlLeases(connection)
         self.watermarks = SqlWatermarks(connection)
         self.outbox = SqlOutbox(connection)
         self.periods = SqlPeriods(connection)

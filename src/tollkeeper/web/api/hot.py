@@ -126,6 +126,12 @@ class EventResult(Shown):
     )
 
 
+class WebhookReceived(Shown):
+    """The webhook is on the disk."""
+
+    received: Literal[True] = True
+
+
 class EventResults(Shown):
     """An answer for every event, in order."""
 
@@ -136,7 +142,11 @@ class EventResults(Shown):
     rejected: int = Field(examples=[0])
 
 
-HOT: Final[Mapping[str, tuple[str, ...]]] = {"/v1/check": ("POST",), "/v1/events": ("POST",)}
+HOT: Final[Mapping[str, tuple[str, ...]]] = {
+    "/v1/check": ("POST",),
+    "/v1/events": ("POST",),
+    "/webhooks/stripe": ("POST",),
+}
 """What the endpoints in front take, so that the application behind them can say so."""
 
 REFUSED: Final = """\
@@ -150,10 +160,16 @@ the status of the request: sending the same events again after a failure is safe
 """
 
 
+RECEIVED: Final = """\
+For Stripe. The body is an event as Stripe sends it, signed in the header `Stripe-Signature` with the secret of the endpoint
+(`STRIPE_WEBHOOK_SECRET`). The answer comes after it is stored, and says nothing of its effect; the same event again is stored once.
+"""
+
+
 def hot_operations() -> tuple[dict[str, Any], dict[str, Any]]:
     """The paths and the schemas of the hot endpoints."""
     models = (Check, EventSent)
-    answers = (Decided, EventResults)
+    answers = (Decided, EventResults, WebhookReceived)
     places, found = models_json_schema(
         [*((model, "validation") for model in models), *((answer, "serialization") for answer in answers)],
         ref_template="#/components/schemas/{model}",
@@ -170,6 +186,13 @@ def hot_operations() -> tuple[dict[str, Any], dict[str, Any]]:
         "required": False,
         "description": "For the admin token; a server key has its own.",
         "schema": {"type": "string", "enum": ["live", "test"], "default": "live"},
+    }
+    signature = {
+        "name": "Stripe-Signature",
+        "in": "header",
+        "required": True,
+        "description": "`t=SECONDS,v1=HEX`, made by Stripe.",
+        "schema": {"type": "string"},
     }
     paths = {
         "/v1/check": {
@@ -200,6 +223,19 @@ def hot_operations() -> tuple[dict[str, Any], dict[str, Any]]:
                 (400, 401, 403, 413, 415, 503),
             )
             | {"parameters": [environment]}
+        },
+        "/webhooks/stripe": {
+            "post": _operation(
+                "Webhooks",
+                "receive_webhook",
+                "Receive a webhook of Stripe",
+                RECEIVED,
+                "Needs a signature; no token.",
+                {"application/json": {"schema": {"type": "object"}}},
+                shown[WebhookReceived],
+                ("webhook_invalid", 404, 413, 503),
+            )
+            | {"parameters": [signature], "security": []}
         },
     }
     return paths, schemas

@@ -206,7 +206,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
     )
-    op.create_index("ix_inbox_events_received", "inbox_events", ["received_at"])
+    op.create_index(
+        "ix_inbox_events_dead",
+        "inbox_events",
+        ["received_at"],
+        sqlite_where=sa.text("status = 'dead'"),
+        postgresql_where=sa.text("status = 'dead'"),
+    )
+    op.create_index("ix_inbox_events_received", "inbox_events", ["received_at", "id"])
     op.create_table(
         "object_leases",
         sa.Column("provider", sa.Text, nullable=False),
