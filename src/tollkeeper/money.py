@@ -11,6 +11,7 @@ from tollkeeper.core.webhooks import read_secrets
 from tollkeeper.integrations.stripe.account import StripeAccount
 from tollkeeper.integrations.stripe.client import Calls
 from tollkeeper.integrations.stripe.doctor import StripeDoctor
+from tollkeeper.integrations.stripe.probe import StripeProbe
 from tollkeeper.integrations.stripe.shelf import StripeShelf
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
@@ -51,6 +52,7 @@ class Money:
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
             toll.clock.random_bits,
+            lambda run: StripeProbe(calls, run).findings(),
         )
 
     def close(self) -> None:

@@ -32,8 +32,8 @@ def load_settings(overlay: Mapping[str, str | None] | None = None) -> Settings:
 
 
 @contextmanager
-def connect(verbose: bool = False) -> Iterator[Tollkeeper]:
-    """A client of the server at TOLLKEEPER_URL with the admin token."""
+def connect(verbose: bool = False, timeout: float = 10.0) -> Iterator[Tollkeeper]:
+    """A client of the server at TOLLKEEPER_URL with the admin token. `timeout`: seconds between bytes."""
     from tollkeeper.client import Tollkeeper
 
     settings = load_settings()
@@ -42,7 +42,7 @@ def connect(verbose: bool = False) -> Iterator[Tollkeeper]:
     def watch(exchange: Exchange) -> None:
         show_exchange(exchange, token)
 
-    with Tollkeeper(settings.url, token, watch=watch if verbose else None) as server:
+    with Tollkeeper(settings.url, token, timeout=timeout, watch=watch if verbose else None) as server:
         yield server
 
 

@@ -13,6 +13,8 @@ from tollkeeper.cli.values import plural
 
 app = typer.Typer(help="The catalog at Stripe, and what is wrong with it.", no_args_is_help=True)
 
+ASKING = 180.0
+"""Seconds: the server asks Stripe, a few times in a row."""
 _SIGNS = {"make": ("+", "green"), "change": ("~", "yellow"), "retire": ("-", "red")}
 _VERDICTS = {"ok": ("ok", "green"), "warning": ("note", "yellow"), "failed": ("failed", "red")}
 
@@ -23,7 +25,7 @@ def plan(json: Json = False, verbose: Verbose = False) -> None:
 
     Prices that Stripe cannot express are told, with the reason: they are rated here and put on Stripe's invoice as a line.
     """
-    with connect(verbose) as server:
+    with connect(verbose, ASKING) as server:
         planned = server.request("GET", "/v1/stripe/plan")
     if json:
         terminal.show_json(planned)
@@ -37,7 +39,7 @@ def apply(yes: Yes = False, json: Json = False, verbose: Verbose = False) -> Non
 
     What is there is left alone. A price that was sold is never changed: each version of a plan has its own.
     """
-    with connect(verbose) as server:
+    with connect(verbose, ASKING) as server:
         planned = server.request("GET", "/v1/stripe/plan")
         if planned["changes"]:
             if not json:
@@ -58,8 +60,25 @@ def doctor(json: Json = False, verbose: Verbose = False) -> None:
 
     Looks at the key and what it may read, the webhook endpoint and its API version, and the catalog. Exit code 1 when something is wrong.
     """
-    with connect(verbose) as server:
-        found = server.request("GET", "/v1/stripe/doctor")
+    with connect(verbose, ASKING) as server:
+        _show_findings(server.request("GET", "/v1/stripe/doctor"), json)
+
+
+@app.command(epilog=examples("tollkeeper stripe probe"))
+def probe(yes: Yes = False, json: Json = False, verbose: Verbose = False) -> None:
+    """Ask a test account what Stripe's documents do not say for sure.
+
+    Decimal and negative values of meters, the scope of identifiers, flat amounts without usage. Makes a few things of its own there and
+    takes them away again; takes up to two minutes. Exit code 1 when Stripe does otherwise than Tollkeeper assumes.
+    """
+    terminal.confirm(
+        "Make a meter, a product, a customer and a subscription in the test account, and remove them?", yes
+    )
+    with connect(verbose, ASKING) as server:
+        _show_findings(server.request("POST", "/v1/stripe/probe"), json)
+
+
+def _show_findings(found: dict[str, Any], json: bool) -> None:
     if json:
         terminal.show_json(found)
     else:
@@ -82,7 +101,7 @@ def webhook(
 
     It sends to /webhooks/stripe of TOLLKEEPER_PUBLIC_URL. The signing secret is shown once.
     """
-    with connect(verbose) as server:
+    with connect(verbose, ASKING) as server:
         made = server.request("POST", "/v1/stripe/webhook")
     secret = made["secret"]
     if secret and write:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from tollkeeper.core.customers import Environment
@@ -26,10 +26,17 @@ class AccountDoctor(Protocol):
 class Doctor:
     """The account first: with a key that is not accepted nothing else can be known."""
 
-    def __init__(self, account: AccountDoctor, catalog: ProviderCatalog, random_bits: Callable[[int], int]) -> None:
+    def __init__(
+        self,
+        account: AccountDoctor,
+        catalog: ProviderCatalog,
+        random_bits: Callable[[int], int],
+        probe: Callable[[str], Iterable[Finding]],
+    ) -> None:
         self._account = account
         self._catalog = catalog
         self._random_bits = random_bits
+        self._probe = probe
 
     @property
     def environment(self) -> Environment:
@@ -38,6 +45,10 @@ class Doctor:
     def webhook(self) -> tuple[str, str | None]:
         """As `AccountDoctor.webhook`."""
         return self._account.webhook(f"tk-webhook-{self._random_bits(80):020x}")
+
+    def probe(self) -> list[Finding]:
+        """Ask a test account what its documents do not say. Makes things there, and takes them away. Raises InvalidRequest for a live one."""
+        return list(self._probe(f"{self._random_bits(40):010x}"))
 
     def look(self) -> list[Finding]:
         return [*self._account.findings(), self._shelf()]

@@ -171,7 +171,7 @@ class StripeAccount:
 
     def cancel(self, subscription: str, when: Literal["now", "period_end"], key: str) -> ProviderSubscription:
         if when == "now":
-            params: Any = {"invoice_now": True, "prorate": True}
+            params: Any = {"invoice_now": True}  # what was paid ahead is not given back, as is Stripe's default
             data = self.calls.post(lambda c, o: c.v1.subscriptions.cancel(subscription, params, o), key)
         else:
             later: Any = {"cancel_at": "max_period_end"}

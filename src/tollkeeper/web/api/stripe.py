@@ -128,6 +128,21 @@ def examine_stripe(money: MoneyDep) -> DoctorShown:
     )
 
 
+@router.post("/probe", responses=FAILURES)
+def probe_stripe(money: MoneyDep) -> DoctorShown:
+    """Ask a test account what Stripe's documents do not say for sure: decimals, identifiers, negative usage, flat amounts without usage.
+
+    Makes a meter, a product, a customer and a subscription, and takes them away again. Takes up to two minutes.
+    """
+    doctor = _doctor(money)
+    found = doctor.probe()
+    return DoctorShown(
+        environment=doctor.environment,
+        healthy=all(one.verdict == "ok" for one in found),
+        findings=[FindingShown.of(one) for one in found],
+    )
+
+
 @router.post("/webhook", responses=FAILURES)
 def make_stripe_webhook(money: MoneyDep) -> EndpointShown:
     """Make the endpoint at Stripe that sends events to `/webhooks/stripe` of the public address, or bring it up to date."""
