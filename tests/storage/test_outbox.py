@@ -58,11 +58,11 @@ def test_the_same_identifier_is_owed_once(rows: Repositories) -> None:
 
 def test_of_a_lane_one_goes_after_the_other_in_the_order_they_came(rows: Repositories) -> None:
     rows.outbox.put([message(1), message(2), message(3), message(4, "tokens")])
-    first = rows.outbox.claim(START, LEASE, 10)
+    first = rows.outbox.claim("live", START, LEASE, 10)
     assert [one.id for one in first] == ["out_001", "out_004"]
-    assert rows.outbox.claim(START, LEASE, 10) == []
+    assert rows.outbox.claim("live", START, LEASE, 10) == []
     assert rows.outbox.settle([Settlement(first[0], "sent", START)], START) == [True]
-    assert [one.id for one in rows.outbox.claim(START, LEASE, 10)] == ["out_002"]
+    assert [one.id for one in rows.outbox.claim("live", START, LEASE, 10)] == ["out_002"]
 
 
 def test_two_messages_of_a_lane_cannot_both_be_at_its_head(desk: Desk) -> None:
@@ -78,7 +78,7 @@ def test_what_is_urgent_goes_first_and_takes_its_whole_customer_along(rows: Repo
         [message(1), message(2, "tokens"), message(3, "tokens"), message(4, "bytes", customer="other", lane="x")]
     )
     assert rows.outbox.hurry("live", "acme", START) == 3
-    assert [one.id for one in rows.outbox.claim(START, LEASE, 2)] == ["out_001", "out_002"]
+    assert [one.id for one in rows.outbox.claim("live", START, LEASE, 2)] == ["out_001", "out_002"]
     waiting = rows.outbox.get("out_003")
     assert waiting is not None
     assert (waiting.status, waiting.priority) == ("queued", FIRST)
@@ -86,40 +86,40 @@ def test_what_is_urgent_goes_first_and_takes_its_whole_customer_along(rows: Repo
 
 def test_what_is_not_due_waits_and_does_not_hold_up_other_lanes(rows: Repositories) -> None:
     rows.outbox.put([message(1, due_at=START + SECOND), message(2, "tokens")])
-    assert [one.id for one in rows.outbox.claim(START, LEASE, 10)] == ["out_002"]
-    assert [one.id for one in rows.outbox.claim(START + SECOND, LEASE, 10)] == ["out_001"]
+    assert [one.id for one in rows.outbox.claim("live", START, LEASE, 10)] == ["out_002"]
+    assert [one.id for one in rows.outbox.claim("live", START + SECOND, LEASE, 10)] == ["out_001"]
 
 
 def test_a_claim_says_how_often_it_was_tried_and_since_when_there_is_doubt(rows: Repositories) -> None:
     rows.outbox.put([message(1)])
-    (claimed,) = rows.outbox.claim(START + 5, LEASE, 1)
+    (claimed,) = rows.outbox.claim("live", START + 5, LEASE, 1)
     assert (claimed.status, claimed.attempts, claimed.fence) == ("sending", 1, 1)
     assert (claimed.last_attempt_at, claimed.doubt_since, claimed.lease_until) == (START + 5, START + 5, LEASE)
     rows.outbox.settle([Settlement(claimed, "unknown", START + 10, "no answer")], START + 6)
-    (doubtful,) = rows.outbox.doubtful(START + 10, LEASE, 1)
+    (doubtful,) = rows.outbox.doubtful("live", START + 10, LEASE, 1)
     assert (doubtful.status, doubtful.doubt_since, doubtful.fence) == ("unknown", START + 5, 2)
-    assert rows.outbox.doubtful(START + 10, LEASE, 1) == []
+    assert rows.outbox.doubtful("live", START + 10, LEASE, 1) == []
     rows.outbox.settle([Settlement(doubtful, "pending", START + 10)], START + 10)
-    (again,) = rows.outbox.claim(START + 20, LEASE, 1)
+    (again,) = rows.outbox.claim("live", START + 20, LEASE, 1)
     assert (again.attempts, again.doubt_since) == (2, START + 5)
     rows.outbox.settle([Settlement(again, "pending", START + 20, certain=True)], START + 20)
-    assert rows.outbox.claim(START + 30, LEASE, 1)[0].doubt_since == START + 30
+    assert rows.outbox.claim("live", START + 30, LEASE, 1)[0].doubt_since == START + 30
 
 
 def test_what_a_dead_sender_took_is_unknown_and_its_late_word_still_counts(rows: Repositories) -> None:
     rows.outbox.put([message(1)])
-    (claimed,) = rows.outbox.claim(START, LEASE, 1)
+    (claimed,) = rows.outbox.claim("live", START, LEASE, 1)
     assert rows.outbox.expire(LEASE - 1) == 0
     assert rows.outbox.expire(LEASE) == 1
-    assert rows.outbox.claim(LEASE, LEASE + 60, 1) == []
+    assert rows.outbox.claim("live", LEASE, LEASE + 60, 1) == []
     assert rows.outbox.settle([Settlement(claimed, "sent", LEASE)], LEASE) == [True]
 
 
 def test_a_settlement_of_an_older_claim_changes_nothing(rows: Repositories) -> None:
     rows.outbox.put([message(1)])
-    (claimed,) = rows.outbox.claim(START, LEASE, 1)
+    (claimed,) = rows.outbox.claim("live", START, LEASE, 1)
     rows.outbox.expire(LEASE)
-    (newer,) = rows.outbox.doubtful(LEASE, LEASE + 60, 1)
+    (newer,) = rows.outbox.doubtful("live", LEASE, LEASE + 60, 1)
     assert rows.outbox.settle([Settlement(claimed, "rejected", LEASE)], LEASE) == [False]
     assert rows.outbox.settle([Settlement(newer, "sent", LEASE)], LEASE) == [True]
     assert rows.outbox.settle([Settlement(newer, "rejected", LEASE)], LEASE) == [False]
@@ -127,7 +127,7 @@ def test_a_settlement_of_an_older_claim_changes_nothing(rows: Repositories) -> N
 
 def test_what_was_taken_first_and_refused_later_is_rejected_once(rows: Repositories) -> None:
     rows.outbox.put([message(1)])
-    rows.outbox.settle([Settlement(rows.outbox.claim(START, LEASE, 1)[0], "sent", START)], START)
+    rows.outbox.settle([Settlement(rows.outbox.claim("live", START, LEASE, 1)[0], "sent", START)], START)
     refused = rows.outbox.reject(METER_EVENT, "i1", "no such customer", START + 9)
     assert refused is not None
     assert refused.status == "sent"
@@ -138,18 +138,18 @@ def test_what_was_taken_first_and_refused_later_is_rejected_once(rows: Repositor
 
 def test_only_what_certainly_was_not_sent_is_withdrawn(rows: Repositories) -> None:
     rows.outbox.put([message(1), message(2), message(3, "tokens"), message(4, "bytes", period_start=START + DAY)])
-    rows.outbox.settle([Settlement(rows.outbox.claim(START, LEASE, 1)[0], "unknown", START)], START)
+    rows.outbox.settle([Settlement(rows.outbox.claim("live", START, LEASE, 1)[0], "unknown", START)], START)
     assert [one.id for one in rows.outbox.withdraw("live", "acme", START, START)] == ["out_002", "out_003"]
     assert rows.outbox.quantities("live", "acme", "calls", START) == {
         "unknown": Decimal("12.5"),
         "carried_forward": Decimal("12.5"),
     }
-    assert [one.id for one in rows.outbox.claim(START, LEASE, 9)] == ["out_004"]
+    assert [one.id for one in rows.outbox.claim("live", START, LEASE, 9)] == ["out_004"]
 
 
 def test_a_dead_message_frees_its_lane_and_comes_back_behind_what_is_there(rows: Repositories) -> None:
     rows.outbox.put([message(1), message(2)])
-    (claimed,) = rows.outbox.claim(START, LEASE, 1)
+    (claimed,) = rows.outbox.claim("live", START, LEASE, 1)
     rows.outbox.settle([Settlement(claimed, "dead", START, "too often")], START)
     dead = rows.outbox.get("out_001")
     assert dead is not None
@@ -175,7 +175,8 @@ def test_lists_and_counts_name_each_state(rows: Repositories) -> None:
     [
         (
             "claim",
-            "SELECT id FROM outbox_messages WHERE status = 'pending' AND priority = 5 AND due_at <= 9 ORDER BY due_at, id LIMIT 3",
+            "SELECT id FROM outbox_messages WHERE status = 'pending'"
+            " AND environment = 'live' AND priority = 5 AND due_at <= 9 ORDER BY due_at, id LIMIT 3",
         ),
         (
             "doubt",
@@ -190,7 +191,10 @@ def test_lists_and_counts_name_each_state(rows: Repositories) -> None:
             "head",
             "SELECT 1 FROM outbox_messages WHERE lane = 'x' AND (status = 'pending' OR status = 'sending' OR status = 'unknown')",
         ),
-        ("stale", "SELECT * FROM billing_periods WHERE stale = 1 ORDER BY environment, customer, start LIMIT 3"),
+        (
+            "stale",
+            "SELECT * FROM billing_periods WHERE stale = 1 AND environment = 'live' ORDER BY environment, customer, start LIMIT 3",
+        ),
     ],
 )
 def test_what_the_dispatcher_asks_all_the_time_seeks_in_an_index(desk: Desk, name: str, statement: str) -> None:
@@ -207,18 +211,18 @@ PERIOD = BillingPeriod("live", "acme", START, START + 30 * DAY, "stripe", "sub_9
 
 def test_a_period_is_stale_when_it_is_new_and_when_its_bounds_or_state_change(rows: Repositories) -> None:
     rows.periods.put(PERIOD)
-    assert rows.periods.stale(9) == [PERIOD]
+    assert rows.periods.stale("live", 9) == [PERIOD]
     assert rows.periods.looked_at(PERIOD)
-    assert rows.periods.stale(9) == []
+    assert rows.periods.stale("live", 9) == []
     rows.periods.put(PERIOD)
-    assert rows.periods.stale(9) == []
+    assert rows.periods.stale("live", 9) == []
     shorter = replace(PERIOD, end=START + DAY)
     rows.periods.put(shorter)
-    assert rows.periods.stale(9) == [shorter]
+    assert rows.periods.stale("live", 9) == [shorter]
     assert not rows.periods.looked_at(PERIOD)
     assert rows.periods.looked_at(shorter)
     rows.periods.move("live", "acme", START, "closing", "in_1")
-    assert rows.periods.stale(9) == [replace(shorter, state="closing", invoice="in_1")]
+    assert rows.periods.stale("live", 9) == [replace(shorter, state="closing", invoice="in_1")]
 
 
 def test_periods_are_found_by_the_time_they_overlap(rows: Repositories) -> None:

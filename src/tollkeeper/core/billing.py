@@ -35,6 +35,7 @@ class BillingPeriod:
     plan_version: int
     state: PeriodState = "open"
     invoice: str | None = None
+    finalized_at: int | None = None
     stale: bool = True
 
 
@@ -94,3 +95,8 @@ def report_time(start: int, end: int, now: int) -> int:
 def whole_minutes(start: int, end: int) -> tuple[int, int]:
     """The part of [start, end) that is whole minutes; empty when both are the same or out of order."""
     return -(-start // MINUTE_US) * MINUTE_US, end - end % MINUTE_US
+
+
+def closes_late(period: BillingPeriod, now: int) -> bool:
+    """Whether usage of a period can no longer be reported, because the provider takes none that is dated so far back."""
+    return report_time(period.start, period.end, now) < now - OLDEST_US + 3600 * SECOND_US

@@ -20,11 +20,11 @@ class OutboxRepository(Protocol):
 
     def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None: ...
 
-    def claim(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+    def claim(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
         """Take what is due for sending, in order of priority and due date. Costs the same whatever waits behind."""
         ...
 
-    def doubtful(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+    def doubtful(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
         """Take messages of unknown outcome that are due to be looked into."""
         ...
 
@@ -44,7 +44,9 @@ class OutboxRepository(Protocol):
         """The provider took it first and refused it later. The message as it was; None when there is none, or it was known."""
         ...
 
-    def withdraw(self, environment: Environment, customer: str, period_start: int, now: int) -> Sequence[OutboxMessage]:
+    def withdraw(
+        self, environment: Environment, customer: str, period_start: int, now: int, meter: str | None = None
+    ) -> Sequence[OutboxMessage]:
         """Make unsent usage (queued, pending, too_old) of a period `carried_forward`; what was withdrawn, as it was."""
         ...
 
@@ -54,6 +56,10 @@ class OutboxRepository(Protocol):
 
     def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
         """Everything sent of a period is in the provider's summary."""
+        ...
+
+    def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
+        """How much usage of a period was there at an instant."""
         ...
 
     def quantities(
@@ -98,15 +104,27 @@ class PeriodRepository(Protocol):
         """Oldest first."""
         ...
 
-    def stale(self, most: int) -> Sequence[BillingPeriod]: ...
+    def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]: ...
 
     def looked_at(self, period: BillingPeriod) -> bool:
         """No longer stale; false when it was changed since it was read."""
         ...
 
     def move(
-        self, environment: Environment, customer: str, start: int, state: PeriodState, invoice: str | None
-    ) -> None: ...
+        self,
+        environment: Environment,
+        customer: str,
+        start: int,
+        state: PeriodState,
+        invoice: str | None,
+        finalized_at: int | None = None,
+    ) -> None:
+        """Into another state; its totals are stale."""
+        ...
+
+    def doubt(self, environment: Environment, customer: str, start: int) -> None:
+        """Its totals are stale."""
+        ...
 
     def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:
         """With a provider, by environment, customer and start, those greater than `after`; invoiced ones included."""

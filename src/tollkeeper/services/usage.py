@@ -100,6 +100,21 @@ class Usage:
             edges = self._windows(start, end, window, period_zone if window == "period" else zone, anchor)
         return self._answer(Asked(newest, numbers, environment, customer, key, edges, group_by))
 
+    def period_total(self, meter: str, environment: Environment, customer: str, start: int, end: int) -> Decimal | None:
+        """What a meter comes to over exactly the cells that begin in [start, end): of a period whose bounds divide its cells.
+
+        None where it is not known, or there is no such meter; 0 where there was no event.
+        """
+        known = self._cells.meters(meter)
+        if not known:
+            return None
+        newest = known[-1][1]
+        numbers = [number for number, one in known if _way(one) == _way(newest)]
+        found = values_of(self._cells, Asked(newest, numbers, environment, customer, None, [(start, end)], ()))
+        if end <= self._since() and not found.events:
+            return None
+        return found.total or Decimal(0)
+
     def _answer(self, asked: Asked) -> UsageAnswer:
         found = values_of(self._cells, asked)
         groups = {group for _, group in found.events} if asked.group_by else {()}

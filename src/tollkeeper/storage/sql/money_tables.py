@@ -66,6 +66,7 @@ billing_periods = Table(
     Column("plan_version", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("invoice", Text),
+    Column("finalized_at", INSTANT),
     Column("stale", Integer, nullable=False),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("state IN ('open', 'closing', 'invoiced')", name="state"),
@@ -162,6 +163,7 @@ outbox_messages = Table(
     ),
     Index(
         "ix_outbox_messages_due",
+        "environment",
         "priority",
         "due_at",
         "id",

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, func, select, text, tuple_
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.metering import format_quantity
-from tollkeeper.core.outbox import OPEN, PRIORITIES, STATUSES, OutboxMessage, Settlement, Status
+from tollkeeper.core.outbox import DELIVERED, OPEN, PRIORITIES, STATUSES, OutboxMessage, Settlement, Status
 from tollkeeper.storage.sql.money_tables import outbox_messages
 
 _NAMES = tuple(column.name for column in outbox_messages.c)
@@ -30,13 +30,15 @@ _PUT = text(
 _CLAIM = text(
     f"""UPDATE outbox_messages SET status = 'sending', lease_until = :lease_until, fence = fence + 1, attempts = attempts + 1,
     last_attempt_at = :now, doubt_since = coalesce(doubt_since, :now)
-    WHERE id IN (SELECT id FROM outbox_messages WHERE status = 'pending' AND priority = :priority AND due_at <= :now
+    WHERE id IN (SELECT id FROM outbox_messages
+        WHERE status = 'pending' AND environment = :environment AND priority = :priority AND due_at <= :now
         ORDER BY due_at, id LIMIT :most) AND status = 'pending'
     RETURNING {_COLUMNS}"""  # noqa: S608 - constants only
 )
 _DOUBTFUL = text(
     f"""UPDATE outbox_messages SET lease_until = :lease_until, fence = fence + 1, due_at = :lease_until
-    WHERE id IN (SELECT id FROM outbox_messages WHERE status = 'unknown' AND due_at <= :now ORDER BY due_at, id LIMIT :most)
+    WHERE id IN (SELECT id FROM outbox_messages
+        WHERE status = 'unknown' AND due_at <= :now AND environment = :environment ORDER BY due_at, id LIMIT :most)
     AND status = 'unknown' AND due_at <= :now
     RETURNING {_COLUMNS}"""  # noqa: S608 - constants only
 )
@@ -86,18 +88,24 @@ class SqlOutbox:
         columns = outbox_messages.c
         return self._one((columns.topic == topic) & (columns.identifier == identifier))
 
-    def claim(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+    def claim(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
         found: list[OutboxMessage] = []
         for priority in PRIORITIES:
             left = most - len(found)
             if left > 0:
-                values = {"now": now, "lease_until": lease_until, "priority": priority, "most": left}
+                values = {
+                    "environment": environment,
+                    "now": now,
+                    "lease_until": lease_until,
+                    "priority": priority,
+                    "most": left,
+                }
                 rows = [_message(row) for row in self._connection.execute(_CLAIM, values)]
                 found += sorted(rows, key=lambda message: (message.due_at, message.id))
         return found
 
-    def doubtful(self, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
-        values = {"now": now, "lease_until": lease_until, "most": most}
+    def doubtful(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
+        values = {"environment": environment, "now": now, "lease_until": lease_until, "most": most}
         return [_message(row) for row in self._connection.execute(_DOUBTFUL, values)]
 
     def expire(self, now: int) -> int:
@@ -134,7 +142,9 @@ class SqlOutbox:
         self._connection.execute(_NEXT, {"lane": message.lane})
         return message
 
-    def withdraw(self, environment: Environment, customer: str, period_start: int, now: int) -> Sequence[OutboxMessage]:
+    def withdraw(
+        self, environment: Environment, customer: str, period_start: int, now: int, meter: str | None = None
+    ) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c
         query = select(outbox_messages).where(
             columns.environment == environment,
@@ -144,6 +154,8 @@ class SqlOutbox:
             columns.status.in_(("queued", "pending", "too_old")),
             columns.doubt_since.is_(None),
         )
+        if meter is not None:
+            query = query.where(columns.meter == meter)
         found = [_message(row) for row in self._connection.execute(query)]
         for message in found:
             self._connection.execute(_WITHDRAW, {"id": message.id, "now": now})
@@ -158,6 +170,18 @@ class SqlOutbox:
     def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
         values = {"environment": environment, "customer": customer, "meter": meter, "period_start": period_start}
         return self._connection.execute(_CONFIRM, values).rowcount
+
+    def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
+        columns = outbox_messages.c
+        query = select(columns.quantity).where(
+            columns.environment == environment,
+            columns.customer == customer,
+            columns.meter == meter,
+            columns.period_start == period_start,
+            columns.status.in_(DELIVERED),
+            columns.settled_at <= until,
+        )
+        return sum(map(Decimal, self._connection.execute(query).scalars()), Decimal(0))
 
     def quantities(
         self, environment: Environment, customer: str, meter: str, period_start: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Row, case, delete, insert, select, text, tuple_, update
 
 from tollkeeper.core.billing import BillingPeriod, PeriodState
 from tollkeeper.core.customers import Environment
@@ -26,8 +26,9 @@ class SqlPeriods:
             same = (before.end, before.plan, before.plan_version) == (period.end, period.plan, period.plan_version)
             period = replace(period, stale=before.stale or not same or period.state != before.state)
             self._connection.execute(delete(billing_periods).where(_key(period)))
-        values = {name: getattr(period, name) for name in (*_NAMES, "invoice")}
-        self._connection.execute(insert(billing_periods).values(**values, stale=int(period.stale)))
+        values = {name: getattr(period, name) for name in (*_NAMES, "invoice", "finalized_at")}
+        stale = period.stale and period.provider is not None  # without a provider nothing is reported
+        self._connection.execute(insert(billing_periods).values(**values, stale=int(stale)))
 
     def get(self, environment: Environment, customer: str, start: int) -> BillingPeriod | None:
         query = select(billing_periods).where(_C.environment == environment, _C.customer == customer, _C.start == start)
@@ -48,9 +49,12 @@ class SqlPeriods:
         query = select(billing_periods).where(_C.environment == environment, _C.customer == customer).order_by(_C.start)
         return [_period(row) for row in self._connection.execute(query)]
 
-    def stale(self, most: int) -> Sequence[BillingPeriod]:
+    def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]:
         query = (
-            select(billing_periods).where(text("stale = 1")).order_by(_C.environment, _C.customer, _C.start).limit(most)
+            select(billing_periods)
+            .where(text("stale = 1"), _C.environment == environment)
+            .order_by(_C.environment, _C.customer, _C.start)
+            .limit(most)
         )
         return [_period(row) for row in self._connection.execute(query)]
 
@@ -69,12 +73,24 @@ class SqlPeriods:
         return changed.rowcount > 0
 
     def move(
-        self, environment: Environment, customer: str, start: int, state: PeriodState, invoice: str | None
+        self,
+        environment: Environment,
+        customer: str,
+        start: int,
+        state: PeriodState,
+        invoice: str | None,
+        finalized_at: int | None = None,
     ) -> None:
+        self._change(environment, customer, start, state=state, invoice=invoice, finalized_at=finalized_at)
+
+    def doubt(self, environment: Environment, customer: str, start: int) -> None:
+        self._change(environment, customer, start)
+
+    def _change(self, environment: Environment, customer: str, start: int, **values: Any) -> None:
         self._connection.execute(
             update(billing_periods)
             .where(_C.environment == environment, _C.customer == customer, _C.start == start)
-            .values(state=state, invoice=invoice, stale=1)
+            .values(**values, stale=case((_C.provider.is_(None), 0), else_=1))
         )
 
     def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:

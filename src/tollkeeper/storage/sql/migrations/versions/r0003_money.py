@@ -66,6 +66,7 @@ def upgrade() -> None:
         sa.Column("plan_version", sa.Integer, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("invoice", sa.Text),
+        sa.Column("finalized_at", INSTANT),
         sa.Column("stale", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("environment", "customer", "start", name="pk_billing_periods"),
         sa.CheckConstraint("environment IN ('live', 'test')", name="environment"),
@@ -161,7 +162,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_outbox_messages_due",
         "outbox_messages",
-        ["priority", "due_at", "id"],
+        ["environment", "priority", "due_at", "id"],
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
     )

@@ -1,0 +1,181 @@
+"""Amounts that go on an invoice by themselves: usage that came after finalisation, and prices that are rated here.
+
+Each is signed, says why it is there, and is worth rate(total) − rate(what was billed), so that all that was billed of a period adds up to
+what its total costs. It leaves through the outbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport
+from tollkeeper.core.ids import new_id
+from tollkeeper.core.metering import format_quantity
+from tollkeeper.core.outbox import FIRST, INVOICE_LINE, NORMAL, OPEN, OutboxMessage, identify
+from tollkeeper.core.plans import Price
+from tollkeeper.core.ports import Repositories
+from tollkeeper.core.provider_prices import rated_here
+from tollkeeper.core.rating import rate
+from tollkeeper.services.clock import Clock
+
+Total = Callable[[BillingPeriod, str], Decimal | None]
+
+
+class Adjustments:
+    """Writes within the caller's transaction."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def carry(
+        self,
+        rows: Repositories,
+        period: BillingPeriod,
+        report: UsageReport,
+        prices: Sequence[Price],
+        total: Decimal,
+        seq: int,
+        now: int,
+    ) -> None:
+        """Bill by adjustment what lies between `total` and what the provider's invoice has of a meter. `prices`: those that bill it."""
+        where = (period.environment, period.customer, report.meter, period.start)
+        for message in rows.outbox.withdraw(period.environment, period.customer, period.start, now, report.meter):
+            if message.status != "too_old":  # of those it was taken back when that was found
+                report = replace(report, reported=report.reported - (message.quantity or 0))
+        if period.state == "invoiced":
+            assert period.finalized_at is not None
+            if any(status in OPEN for status in rows.outbox.quantities(*where)):
+                return  # whether the invoice has it is not known yet; its settlement makes the period stale again
+            if report.billed is None:
+                report = replace(report, billed=rows.outbox.delivered(*where, period.finalized_at))
+            base = report.billed or Decimal(0)
+        else:
+            base = report.reported
+        base += report.carried
+        if total == base:
+            rows.reports.put(report, now)
+            return
+        after = "was finalised" if period.state == "invoiced" else "could take it"
+        reason = (
+            f"{report.meter} {_day(period.start)} to {_day(period.end)}: {format_quantity(total)} in all, "
+            f"{format_quantity(base)} of it billed before; the rest came after its invoice {after}"
+        )
+        for price in prices:
+            amount = rate(price, total).amount - rate(price, base).amount
+            self._owe(rows, period, price, total - base, amount, reason, None, now)
+        rows.reports.put(
+            replace(report, carried=report.carried + total - base, revision=report.revision + 1, seq=seq), now
+        )
+
+    def rated_here(self, rows: Repositories, period: BillingPeriod, total: Total, now: int) -> None:
+        """Bring what the draft invoice (or, after finalisation, the next one) has of prices that are rated here to what they cost now."""
+        if period.state == "open":
+            return
+        plan = rows.catalog.plan(period.plan, period.plan_version)
+        customer = rows.customers.get(period.customer)
+        if plan is None or customer is None:
+            return
+        written = rows.adjustments.of(period.environment, period.customer, period.start)
+        for price in plan.prices:
+            if price.currency != customer.currency or price.interval == "once" or rated_here(price) is None:
+                continue
+            quantity = Decimal(0) if price.meter is None else total(period, price.meter)
+            if quantity is None:
+                continue
+            before = [one for one in written if one.price == price.key and one.state != "rejected"]
+            amount = rate(price, quantity).amount - sum((one.amount for one in before), Decimal(0))
+            lacking = quantity - sum((one.quantity or Decimal(0) for one in before), Decimal(0))
+            if (before and not lacking and not amount) or (not before and not amount and not quantity):
+                continue
+            name = price.key if price.meter is None else f"{price.key}, {format_quantity(quantity)} {price.meter}"
+            reason = f"{name}, {_day(period.start)} to {_day(period.end)}"
+            if before:
+                reason += f": {format_quantity(quantity - lacking)} of it billed before"
+            invoice = period.invoice if period.state == "closing" else None
+            self._owe(rows, period, price, lacking, amount, reason, invoice, now)
+
+    def again(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
+        """The draft that a line was for takes none any more: it goes on the customer's next invoice."""
+        adjustment = rows.adjustments.by_outbox(message.id)
+        if adjustment is None:
+            return
+        if message.payload.get("invoice") is None:
+            rows.adjustments.change(replace(adjustment, state="rejected"))
+            return
+        payload = {**message.payload, "invoice": None}
+        rows.adjustments.change(replace(adjustment, outbox=self._message(rows, adjustment, payload, "next", now)))
+
+    def sent(self, rows: Repositories, message: OutboxMessage) -> None:
+        adjustment = rows.adjustments.by_outbox(message.id)
+        if adjustment is not None:
+            rows.adjustments.change(replace(adjustment, state="sent", invoice=message.payload.get("invoice")))
+
+    def owe(self, rows: Repositories, adjustment: Adjustment, period: BillingPeriod, now: int) -> None:
+        """Write an adjustment down and put it into the outbox, unless it comes to nothing."""
+        if not adjustment.amount:
+            rows.adjustments.add(replace(adjustment, state="nothing"))
+            return
+        payload: dict[str, object] = {
+            "amount": format(adjustment.amount, "f"),
+            "currency": adjustment.currency,
+            "description": adjustment.reason,
+            "invoice": adjustment.invoice,
+            "start": period.start,
+            "end": period.end,
+        }
+        rows.adjustments.add(
+            replace(adjustment, invoice=None, outbox=self._message(rows, adjustment, payload, "line", now))
+        )
+
+    def _owe(
+        self,
+        rows: Repositories,
+        period: BillingPeriod,
+        price: Price,
+        quantity: Decimal,
+        amount: Decimal,
+        reason: str,
+        invoice: str | None,
+        now: int,
+    ) -> None:
+        adjustment = Adjustment(
+            environment=period.environment,
+            id=new_id("adj", now // 1000, self._clock.random_bits(80)),
+            customer=period.customer,
+            amount=amount,
+            currency=price.currency,
+            reason=reason,
+            created_at=now,
+            meter=price.meter,
+            period_start=period.start,
+            price=price.key,
+            quantity=quantity,
+            invoice=invoice,
+        )
+        self.owe(rows, adjustment, period, now)
+
+    def _message(
+        self, rows: Repositories, adjustment: Adjustment, payload: dict[str, object], attempt: str, now: int
+    ) -> str:
+        message = OutboxMessage(
+            id=new_id("out", now // 1000, self._clock.random_bits(80)),
+            environment=adjustment.environment,
+            topic=INVOICE_LINE,
+            lane=f"lines/{adjustment.environment}/{adjustment.customer}",
+            identifier=identify(attempt, adjustment.environment, adjustment.id),
+            payload=payload,
+            priority=FIRST if payload["invoice"] else NORMAL,
+            created_at=now,
+            due_at=now,
+            customer=adjustment.customer,
+            period_start=adjustment.period_start,
+        )
+        rows.outbox.put([message])
+        return message.id
+
+
+def _day(instant: int) -> str:
+    return datetime.fromtimestamp(instant // 1_000_000, UTC).date().isoformat()
