@@ -47,7 +47,7 @@ class Doctor:
         return self._account.webhook(f"tk-webhook-{self._random_bits(80):020x}")
 
     def probe(self) -> list[Finding]:
-        """Ask a test account what its documents do not say. Makes things there, and takes them away. Raises InvalidRequest for a live one."""
+        """Ask a test account what its documents do not say: makes and removes things there. Raises InvalidRequest for a live one."""
         return list(self._probe(f"{self._random_bits(40):010x}"))
 
     def look(self) -> list[Finding]:
