@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "core": ({"core"}, set()),
     "services": ({"core", "services"}, set()),
     "storage": ({"core", "storage"}, {"apsw", "sqlalchemy", "alembic"}),
-    "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry", "stripe"}),
+    "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry", "stripe", "requests"}),
     "web": (
         {"core", "services", "web", "__version__"},
         {

@@ -11,10 +11,13 @@ from tollkeeper.core.errors import NotFound, SettingsInvalid, TollkeeperError
 from tollkeeper.core.provider import ProviderBusy, ProviderRefused, ProviderUnauthorized, ProviderUnavailable
 
 if TYPE_CHECKING:
-    from stripe import StripeClient, StripeError
+    from stripe import HTTPClient, StripeClient, StripeError
 
 API_VERSION: Final = "2026-10-28.endive"
 PAGE: Final = 100
+CONNECTIONS: Final = 32
+TIMEOUT: Final = 30.0
+"""Seconds until a call counts as not answered."""
 RETRIES: Final = 2
 """Of a call that a person waits for. What goes through the outbox is tried again there."""
 
@@ -51,7 +54,11 @@ class Calls:
                     stripe.enable_telemetry = False
                     bases: Any = {name: base.rstrip("/") for name, base in self._bases.items() if base}
                     self._client = stripe.StripeClient(
-                        self._secret_key, stripe_version=API_VERSION, base_addresses=bases, max_network_retries=RETRIES
+                        self._secret_key,
+                        stripe_version=API_VERSION,
+                        base_addresses=bases,
+                        max_network_retries=RETRIES,
+                        http_client=_http_client(self.api_base or stripe.DEFAULT_API_BASE),
                     )
         return self._client
 
@@ -85,6 +92,22 @@ class Calls:
         if retries is not None:
             options["max_network_retries"] = retries
         return self.get(lambda client: work(client, options))
+
+
+def _http_client(base: str) -> HTTPClient:
+    """The client's own, on one pool of connections. What the environment says of proxies is read once, not with each call."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from requests.utils import get_environ_proxies
+
+    import stripe
+
+    session = requests.Session()
+    session.trust_env = False
+    session.proxies = dict(get_environ_proxies(base))
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return stripe.RequestsClient(timeout=TIMEOUT, session=session)
 
 
 def translated(error: StripeError) -> TollkeeperError:
