@@ -67,7 +67,7 @@ class Server:
             Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
             *self.money.steps,
         ]
-        self.runner = Runner(steps, clock)
+        self.runners = (Runner(steps, clock), *self.money.runners)
         self.app = self._app(new_request_id)
 
     def _touch_keys(self) -> bool:
@@ -126,7 +126,7 @@ class Server:
             self.toll.ingest,
             self.toll.usage_file.writer,
             self.toll.retention,
-            lambda: self.runner.steps,
+            lambda: [step for runner in self.runners for step in runner.steps],
             files,
             self.toll.usage_file.reader.free_bytes,
             lambda: self.proxy_counts(),
@@ -150,11 +150,13 @@ class Server:
         tracing = self._tracing()
         if tracing is not None:
             listeners = [replace(listener, app=tracing.wrap(listener.app)) for listener in listeners]
-        self.runner.start()
+        for runner in self.runners:
+            runner.start()
         try:
             await listen.serve(listeners, ready=started, stopping=self._stop, grace=GRACE_SECONDS)
         finally:
-            await asyncio.to_thread(self.runner.stop)
+            for runner in self.runners:
+                await asyncio.to_thread(runner.stop)
             await asyncio.to_thread(self.money.close)
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from tollkeeper.bootstrap import Tollkeeper
 
+from .desk import InboxDesk
 from .parts import SECRET, event, send, signature, written
 
+EFFECTS = Path(__file__).with_name("effect_child.py")
 CHILD = Path(__file__).parents[1] / "proofs" / "server_child.py"
 ROUNDS = 60 if os.environ.get("TOLLKEEPER_SOAK") else 4
 
@@ -84,4 +86,26 @@ def test_what_was_answered_2xx_is_stored_after_a_kill(tmp_path: Path) -> None:
             stored = rows.inbox.get("stripe", id)
             assert stored is not None, id
             assert stored.payload == raw
-            assert stored.status == "pending"
+
+
+def test_a_process_killed_anywhere_between_receipt_and_the_end_of_the_effect_applies_each_event_once(
+    tmp_path: Path,
+) -> None:
+    desk = InboxDesk(tmp_path)
+    ids = [desk.arrive(about=f"in_{n % 7}") for n in range(40)]
+    desk.database.close()
+    kills = 0
+    for seed in range(1000):
+        words = [sys.executable, str(EFFECTS), str(tmp_path), str(seed)]
+        code = subprocess.run(
+            words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        ).returncode
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+    desk = InboxDesk(tmp_path)
+    assert kills >= 5
+    assert [desk.applied(id) for id in ids] == [1] * len(ids)
+    assert {desk.get(id).status for id in ids} == {"done"}
+    desk.database.close()

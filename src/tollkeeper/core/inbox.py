@@ -77,7 +77,11 @@ class Effect(Protocol):
         ...
 
     def apply(self, rows: Repositories, event: InboxEvent, fetched: Any, now: int) -> Sequence[AfterCommit]:
-        """Write what follows from it. The returned calls are made after the commit, once each."""
+        """Write what follows from it. The returned calls are made after the commit, once each.
+
+        It happens once for each event, whatever is delivered how often; an operator's replay makes it happen again, so that what is
+        added to books is added under an id of the provider's.
+        """
         ...
 
 

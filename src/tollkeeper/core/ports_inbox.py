@@ -31,7 +31,9 @@ class InboxRepository(Protocol):
         """Done, ignored or dead. False: it is no longer pending."""
         ...
 
-    def put_off(self, event: InboxEvent, due_at: int, error: str) -> None: ...
+    def put_off(self, event: InboxEvent, due_at: int, error: str | None = None) -> None:
+        """Try it again then; its attempts stay as they are, and so does an error that is not given anew."""
+        ...
 
     def replay(self, provider: str, id: str, now: int) -> bool:
         """Pending again, from the first attempt. False: there is no such event."""

@@ -16,8 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import NotFound, StorageUnavailable, TollkeeperError
-from tollkeeper.core.inbox import InboxEvent, arrived
+from tollkeeper.core.errors import Conflict, NotFound, StorageUnavailable, TollkeeperError
+from tollkeeper.core.inbox import KEPT_US, InboxEvent, InboxStatus, arrived
 from tollkeeper.core.ports import Database
 from tollkeeper.core.webhooks import WebhookInvalid, check_signature
 from tollkeeper.services.clock import Clock
@@ -25,6 +25,7 @@ from tollkeeper.services.clock import Clock
 logger = logging.getLogger("tollkeeper.inbox")
 
 GROUP = 512
+FORGOTTEN_AT_ONCE = 500
 
 
 class Arrival(Protocol):
@@ -103,6 +104,49 @@ class Inbox:
             arrival.loop.call_soon(self._end_turn, arrival.loop)
         else:
             turn.append(arrival)
+
+    def get(self, id: str) -> InboxEvent:
+        """Raises NotFound."""
+        with self._database.read() as rows:
+            found = rows.inbox.get(self.provider, id)
+        if found is None:
+            raise NotFound(f"There is no event {id[:100]!r}.")
+        return found
+
+    def events(
+        self,
+        status: InboxStatus | None = None,
+        type: str | None = None,
+        before: tuple[int, str] | None = None,
+        limit: int = 50,
+    ) -> Sequence[InboxEvent]:
+        """Newest first by (received_at, id), those below `before`; without payloads."""
+        with self._database.read() as rows:
+            return rows.inbox.list(status, type, before, limit)
+
+    def replay(self, id: str) -> InboxEvent:
+        """Make an event pending again, whatever became of it. Raises NotFound, and Conflict for one of the other mode."""
+        found = self.get(id)
+        if self.account is not None and found.environment != self.account:
+            raise Conflict(
+                f"{id} is a {found.environment} event, and this server speaks for a {self.account} account. It is not applied."
+            )
+        with self._database.write() as rows:
+            rows.inbox.replay(self.provider, id, self._clock.now_us())
+        self.on_stored()
+        return self.get(id)
+
+    def replay_dead(self) -> int:
+        """Make all dead ones pending again; how many."""
+        with self._database.write() as rows:
+            count = rows.inbox.replay_dead(self.provider, self._clock.now_us())
+        self.on_stored()
+        return count
+
+    def forget(self) -> bool:
+        """Remove what was settled long ago, a piece at a time; true when there may be more."""
+        with self._database.write() as rows:
+            return rows.inbox.forget(self._clock.now_us() - KEPT_US, FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE
 
     def close(self) -> None:
         """Store what is queued. Idempotent."""

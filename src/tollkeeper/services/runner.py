@@ -53,6 +53,7 @@ class Runner:
         self.steps = tuple(steps)
         self._clock = clock
         self._stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -66,10 +67,15 @@ class Runner:
     def stop(self) -> None:
         """Begin no further step and wait for the one under way, at most a second."""
         self._stopping.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
             if self._thread.is_alive():
                 logger.warning("a background step is still running; leaving without it")
+
+    def wake(self) -> None:
+        """Make every step due now; from any thread."""
+        self._wake.set()
 
     def turn(self) -> float:
         """Run the step that is due, if one is; the seconds until the next is."""
@@ -81,7 +87,10 @@ class Runner:
 
     def _run(self) -> None:
         while self.steps and not self._stopping.is_set():
-            self._stopping.wait(self.turn())
+            if self._wake.wait(self.turn()):
+                self._wake.clear()
+                for step in self.steps:
+                    step.due = 0.0
 
     def _run_step(self, step: Step) -> None:
         step.runs += 1

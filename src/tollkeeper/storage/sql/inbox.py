@@ -24,7 +24,7 @@ _SETTLE = text(
     " WHERE provider = :provider AND id = :id AND status = 'pending'"
 )
 _PUT_OFF = text(
-    "UPDATE inbox_events SET due_at = :due_at, error = :error"
+    "UPDATE inbox_events SET due_at = :due_at, error = COALESCE(:error, error)"
     " WHERE provider = :provider AND id = :id AND status = 'pending' AND attempts = :attempts"
 )
 _REPLAY = "UPDATE inbox_events SET status = 'pending', attempts = 0, due_at = :now, error = NULL, processed_at = NULL"
@@ -88,7 +88,7 @@ class SqlInbox:
     def settle(self, event: InboxEvent, status: InboxStatus, now: int, error: str | None = None) -> bool:
         return self._changed(_SETTLE, event, status=status, now=now, error=error)
 
-    def put_off(self, event: InboxEvent, due_at: int, error: str) -> None:
+    def put_off(self, event: InboxEvent, due_at: int, error: str | None = None) -> None:
         self._changed(_PUT_OFF, event, attempts=event.attempts, due_at=due_at, error=error)
 
     def replay(self, provider: str, id: str, now: int) -> bool:
