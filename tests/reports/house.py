@@ -7,13 +7,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from reports.fake_provider import FakeProvider
 from spine import Spine
 from tollkeeper.core.billing import Adjustment, BillingPeriod
 from tollkeeper.core.events import UsageEvent
-from tollkeeper.core.outbox import OutboxMessage
+from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT, OutboxMessage
 from tollkeeper.core.ports_money import ProviderObject
+from tollkeeper.services.adjustments import Adjustments
+from tollkeeper.services.dispatch import Dispatcher
 from tollkeeper.services.reports import Reports
+from tollkeeper.services.topics import InvoiceLines, MeterEvents
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -72,19 +77,46 @@ class House(Spine):
         self.end = self.start + 30 * DAY
         self.sent = 0
         self.open()
-        with self.app.database.write() as rows:
-            for kind, key, id in (
-                ("customer", self.acme, "cus_1"),
-                ("meter", "api_calls", "mtr_api_calls"),
-                ("meter", "seats", "mtr_seats"),
-            ):
-                rows.provider_objects.put(ProviderObject("stripe", "live", kind, key, id, "", self.now))
+        self.map("customer", self.acme, "cus_1")
+        self.map("meter", "api_calls", "mtr_api_calls")
+        self.map("meter", "seats", "mtr_seats")
         self.period()
 
     def open(self) -> None:
         """The services, as they are after a start."""
         app = self.app
-        self.reports = Reports(app.database, app.usage, app.usage_file.reader, self.time.clock(), ("stripe", "live"))
+        clock = self.time.clock()
+        self.reports = Reports(app.database, app.usage, app.usage_file.reader, clock, ("stripe", "live"))
+        self.meter_events = MeterEvents(app.database, self.provider, app.database.pair_id)
+        self.lines = InvoiceLines(app.database, self.provider, Adjustments(clock))
+        self.dispatcher = self.dispatcher_at()
+
+    def dispatcher_at(self, **options: Any) -> Dispatcher:
+        topics = {METER_EVENT: self.meter_events, INVOICE_LINE: self.lines}
+        return Dispatcher(self.app.database, topics, "live", self.time.clock(), **{"threads": 1, **options})
+
+    def dispatch(self) -> None:
+        """Send all that may be sent at once."""
+        while self.dispatcher.run_once():
+            pass
+
+    def object(self, kind: str, key: str, id: str) -> ProviderObject:
+        return ProviderObject("stripe", "live", kind, key, id, "", self.now)
+
+    def map(self, kind: str, key: str, id: str) -> None:
+        """The provider has it as `id`."""
+        with self.app.database.write() as rows:
+            rows.provider_objects.put(self.object(kind, key, id))
+
+    def unmap(self, kind: str, key: str) -> None:
+        with self.app.database.write() as rows:
+            rows.provider_objects._connection.execute(
+                text("DELETE FROM provider_objects WHERE kind = :kind AND key = :key"), {"kind": kind, "key": key}
+            )
+
+    def provided(self, meter: str = "api_calls") -> Decimal:
+        """What the provider's meter has for the customer."""
+        return self.provider.total(f"mtr_{meter}", "cus_1", 0, 1 << 62)
 
     @property
     def now(self) -> int:
@@ -109,14 +141,16 @@ class House(Spine):
             rows.periods.put(period)
         return period
 
-    def use(self, count: int = 1, at: int | None = None, type: str = "api.call", **data: Any) -> list[str]:
+    def use(
+        self, count: int = 1, at: int | None = None, type: str = "api.call", *, customer: str | None = None, **data: Any
+    ) -> list[str]:
         """Events of the customer, `at` (µs) or now. Their ids. A millisecond goes by."""
         time = datetime.fromtimestamp((at or self.now) / SECOND, UTC)
         ids = []
         for _ in range(count):
             self.sent += 1
             ids.append(f"e-{self.sent}")
-            event = UsageEvent(ids[-1], type, "t", customer=self.acme, time=time, data=data or None)
+            event = UsageEvent(ids[-1], type, "t", customer=customer or self.acme, time=time, data=data or None)
             [result] = self.app.ingest.ingest_wait("live", [event])
             assert result.status == "accepted", result
         self.go(1000)

@@ -103,6 +103,10 @@ class Settlement:
     certain: bool = False
 
 
+class NotYet(Exception):
+    """What a message needs is not there yet, such as its customer at the provider. Nothing was done; it waits."""
+
+
 def identify(*parts: str | int) -> str:
     """An identifier of 64 characters: the same parts give the same, others another one."""
     text = "\0".join(str(part) for part in parts)

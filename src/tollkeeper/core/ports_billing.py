@@ -20,6 +20,10 @@ class OutboxRepository(Protocol):
 
     def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None: ...
 
+    def waiting(self, environment: Environment, now: int) -> bool:
+        """Whether there is anything to send, to look into or to give up on."""
+        ...
+
     def claim(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
         """Take what is due for sending, in order of priority and due date. Costs the same whatever waits behind."""
         ...

@@ -256,6 +256,10 @@ class Provider(Protocol):
         """A signed amount on a draft `invoice`, or (None) on the customer's next one. The id of the line."""
         ...
 
+    def find_line(self, customer: str, reference: str) -> str | None:
+        """The id of the line that was added with `reference` as its metadata's `tollkeeper_message`; None: there is none."""
+        ...
+
     def events(self, since: int) -> Iterator[ProviderEvent]:
         """What happened at or after an instant, oldest first, as far back as the provider remembers."""
         ...

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from tollkeeper.core.billing import BillingPeriod, UsageReport, closes_late, report_time
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import TollkeeperError
+from tollkeeper.core.errors import Conflict
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.outbox import FIRST, METER_EVENT, NORMAL, OutboxMessage, identify, usage_lane
 from tollkeeper.core.plans import Price
@@ -32,11 +32,8 @@ GROUPS = 1_000
 """Customers' meters whose totals are taken in one turn."""
 
 
-class LogBehind(TollkeeperError):
+class LogBehind(Conflict):
     """The usage log ends before what was reported of it: an older copy was put in its place. Nothing is reported until that is settled."""
-
-    code = "log_behind"
-    permanent = True
 
 
 class Totals(Protocol):

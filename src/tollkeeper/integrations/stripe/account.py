@@ -226,6 +226,13 @@ class StripeAccount:
             params["period"] = {"start": period[0] // 1_000_000, "end": period[1] // 1_000_000}
         return str(self.calls.post(lambda c, o: c.v1.invoice_items.create(params, o), key)["id"])
 
+    def find_line(self, customer: str, reference: str) -> str | None:
+        """Stripe lists the newest first; lines of the last days are on the first page or two."""
+        for data in self.calls.pages(lambda c, p: c.v1.invoice_items.list(p), {"customer": customer}):
+            if (data.get("metadata") or {}).get("tollkeeper_message") == reference:
+                return str(data["id"])
+        return None
+
     # what happened
 
     def events(self, since: int) -> Iterator[ProviderEvent]:

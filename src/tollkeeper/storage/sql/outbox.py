@@ -46,6 +46,16 @@ _EXPIRE = text(
     """UPDATE outbox_messages SET status = 'unknown', due_at = :now, error = 'the sender went away before it heard an answer'
     WHERE status = 'sending' AND lease_until <= :now"""
 )
+_DUE = " OR ".join(
+    f"""EXISTS (SELECT 1 FROM outbox_messages
+        WHERE status = 'pending' AND environment = :environment AND priority = {priority} AND due_at <= :now)"""  # noqa: S608
+    for priority in PRIORITIES
+)
+_WAITING = text(
+    f"""SELECT {_DUE}
+    OR EXISTS (SELECT 1 FROM outbox_messages WHERE status = 'unknown' AND due_at <= :now AND environment = :environment)
+    OR EXISTS (SELECT 1 FROM outbox_messages WHERE status = 'sending' AND lease_until <= :now)"""  # noqa: S608
+)
 _SETTLE = text(
     """UPDATE outbox_messages SET status = :status, due_at = :due_at, error = :error, settled_at = :settled_at, lease_until = NULL,
     doubt_since = :doubt_since
@@ -87,6 +97,10 @@ class SqlOutbox:
     def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None:
         columns = outbox_messages.c
         return self._one((columns.topic == topic) & (columns.identifier == identifier))
+
+    def waiting(self, environment: Environment, now: int) -> bool:
+        values = {"environment": environment, "now": now}
+        return bool(self._connection.execute(_WAITING, values).scalar_one())
 
     def claim(self, environment: Environment, now: int, lease_until: int, most: int) -> Sequence[OutboxMessage]:
         found: list[OutboxMessage] = []
