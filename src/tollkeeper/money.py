@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.inbox import Effect
+from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT
 from tollkeeper.core.provider import Provider
 from tollkeeper.core.webhooks import read_secrets
 from tollkeeper.integrations.stripe.account import StripeAccount
@@ -14,16 +15,25 @@ from tollkeeper.integrations.stripe.client import Calls
 from tollkeeper.integrations.stripe.doctor import StripeDoctor
 from tollkeeper.integrations.stripe.probe import StripeProbe
 from tollkeeper.integrations.stripe.shelf import StripeShelf
+from tollkeeper.services.adjustments import Adjustments
+from tollkeeper.services.dispatch import Dispatcher
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.provider_catalog import ProviderCatalog
+from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
+from tollkeeper.services.topics import LAG_US, InvoiceLines, MeterEvents
 from tollkeeper.settings import Settings
 
 INBOX_SECONDS = 1.0
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
+REPORT_SECONDS = 60.0
+LOCAL_REPORT_SECONDS = 2.0
+OUTBOX_SECONDS = 1.0
+RATES = {"live": 1000.0, "test": 25.0}
+"""Meter events a second that Stripe takes."""
 
 
 class Money:
@@ -44,6 +54,8 @@ class Money:
         self.steps: list[Step] = []
         self.runners: list[Runner] = []
         self.effects: dict[str, Effect] = {}
+        self.dispatcher: Dispatcher | None = None
+        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, toll.clock, None)
         self.inbox = Inbox(toll.database, toll.clock, secrets=read_secrets(settings.stripe_webhook_secret or ""))
         self.steps.append(
             Step("inbox_retention", self.inbox.forget, INBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE)
@@ -67,6 +79,7 @@ class Money:
         inbox = Runner([Step("inbox", self.inbox_effects.run_once, INBOX_SECONDS)], toll.clock)
         self.inbox.on_stored = inbox.wake
         self.runners.append(inbox)
+        self._send_usage(toll, self.provider)
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
@@ -74,6 +87,26 @@ class Money:
             lambda run: StripeProbe(calls, run).findings(),
         )
 
+    def _send_usage(self, toll: Tollkeeper, provider: Provider) -> None:
+        """Reports and the outbox."""
+        clock = toll.clock
+        account = (provider.name, provider.environment)
+        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, clock, account)
+        topics = {
+            METER_EVENT: MeterEvents(
+                toll.database, provider, toll.database.pair_id, lag_us=0 if self.local else LAG_US
+            ),
+            INVOICE_LINE: InvoiceLines(toll.database, provider, Adjustments(clock)),
+        }
+        rate = None if self.local else RATES[provider.environment]
+        self.dispatcher = Dispatcher(toll.database, topics, provider.environment, clock, rate=rate)
+        self.steps.append(
+            Step("reports", self.reports.run_once, LOCAL_REPORT_SECONDS if self.local else REPORT_SECONDS)
+        )
+        self.runners.append(Runner([Step("outbox", self.dispatcher.run_once, OUTBOX_SECONDS)], clock))
+
     def close(self) -> None:
-        """Store the webhooks that came in."""
+        """Store the webhooks that came in; send nothing more."""
+        if self.dispatcher is not None:
+            self.dispatcher.close()
         self.inbox.close()

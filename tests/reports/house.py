@@ -12,6 +12,7 @@ from sqlalchemy import text
 from reports.fake_provider import FakeProvider
 from spine import Spine
 from tollkeeper.core.billing import Adjustment, BillingPeriod
+from tollkeeper.core.customers import Environment
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT, OutboxMessage
 from tollkeeper.core.ports_money import ProviderObject
@@ -142,7 +143,14 @@ class House(Spine):
         return period
 
     def use(
-        self, count: int = 1, at: int | None = None, type: str = "api.call", *, customer: str | None = None, **data: Any
+        self,
+        count: int = 1,
+        at: int | None = None,
+        type: str = "api.call",
+        *,
+        customer: str | None = None,
+        environment: Environment = "live",
+        **data: Any,
     ) -> list[str]:
         """Events of the customer, `at` (µs) or now. Their ids. A millisecond goes by."""
         time = datetime.fromtimestamp((at or self.now) / SECOND, UTC)
@@ -151,7 +159,7 @@ class House(Spine):
             self.sent += 1
             ids.append(f"e-{self.sent}")
             event = UsageEvent(ids[-1], type, "t", customer=customer or self.acme, time=time, data=data or None)
-            [result] = self.app.ingest.ingest_wait("live", [event])
+            [result] = self.app.ingest.ingest_wait(environment, [event])
             assert result.status == "accepted", result
         self.go(1000)
         return ids

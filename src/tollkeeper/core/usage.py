@@ -51,6 +51,20 @@ class DistinctRow(NamedTuple):
     values: int
 
 
+class Touched(NamedTuple):
+    """Usage that some rows of the log may have changed: of a meter, in a quarter of an hour that begins at `cell` (s).
+
+    The events of these rows lie within [first, last] (µs), for a quarter that a period's boundary divides.
+    """
+
+    environment: str
+    customer: str
+    meter: str
+    cell: int
+    first: int
+    last: int
+
+
 class UnmatchedType(NamedTuple):
     type: str
     source: str

@@ -13,9 +13,10 @@ import apsw
 from tollkeeper.core.aggregation import rank
 from tollkeeper.core.events import LoggedEvent, unpack_id
 from tollkeeper.core.metering import NANOS, Aggregation, Meter
-from tollkeeper.core.usage import OTHER, CellRow, DistinctRow, KeptRow, UnmatchedType
+from tollkeeper.core.usage import OTHER, CellRow, DistinctRow, KeptRow, Touched, UnmatchedType
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.meters import read_definition
+from tollkeeper.storage.sql.usage.touched import touched
 
 # seek each day: with the day first in the key, a range of days would read every customer's rows
 DAYS = "WITH RECURSIVE days(day) AS (SELECT :first UNION ALL SELECT day + 1 FROM days WHERE day < :last)"
@@ -266,6 +267,10 @@ class UsageReader:
                 quantity,
                 data,
             )
+
+    def touched(self, after_seq: int, most: int) -> tuple[list[Touched], int]:
+        """What the rows of the log in (after_seq, after_seq + most] may have changed, corrections included; the last one looked at."""
+        return touched(self._db(), after_seq, most)
 
     def free_bytes(self) -> int:
         """Pages of the file that nothing stands in."""
