@@ -16,7 +16,7 @@ from tollkeeper.integrations.stripe.doctor import StripeDoctor
 from tollkeeper.integrations.stripe.probe import StripeProbe
 from tollkeeper.integrations.stripe.shelf import StripeShelf
 from tollkeeper.services.adjustments import Adjustments
-from tollkeeper.services.dispatch import Dispatcher
+from tollkeeper.services.dispatch import Dispatcher, Topic
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
@@ -92,7 +92,7 @@ class Money:
         clock = toll.clock
         account = (provider.name, provider.environment)
         self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, clock, account)
-        topics = {
+        topics: dict[str, Topic] = {
             METER_EVENT: MeterEvents(
                 toll.database, provider, toll.database.pair_id, lag_us=0 if self.local else LAG_US
             ),
