@@ -61,11 +61,11 @@ class Tollkeeper:
             raise
         self._listeners: list[Callable[[str | None], None]] = []
         now_us, random_bits = clock.now_us, clock.random_bits
-        self.catalog = CatalogService(self.database, now_us, self._changed)
-        self.customers = CustomerService(self.database, now_us, random_bits, self._changed)
+        self.catalog = CatalogService(self.database, now_us, self.changed)
+        self.customers = CustomerService(self.database, now_us, random_bits, self.changed)
         with self.database.read() as rows:
             foreign = ForeignKeys(rows.keys.foreign_digests())
-        self.keys = KeyService(self.database, now_us, random_bits, self._changed, foreign)
+        self.keys = KeyService(self.database, now_us, random_bits, self.changed, foreign)
         self.meters = MeterTable(self.usage_file.meters)
         writer, reader = self.usage_file.writer, self.usage_file.reader
         self.gate = Gate(self.database.grants, writer, reader, self.meters, clock, foreign=foreign)
@@ -137,7 +137,8 @@ class Tollkeeper:
         grant = self.database.grants.by_digest(digest)
         return None if grant is None else grant.key
 
-    def _changed(self, customer: str | None) -> None:
+    def changed(self, customer: str | None) -> None:
+        """What a customer (None: anybody) may do has changed: the gate and whoever listens read it again."""
         if customer is None:
             self._use_catalog()
         self.gate.drop(customer)

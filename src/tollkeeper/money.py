@@ -23,9 +23,12 @@ from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
+from tollkeeper.services.subscription_effects import subscription_effects
+from tollkeeper.services.subscriptions import Subscriptions
 from tollkeeper.services.topics import LAG_US, InvoiceLines, MeterEvents
 from tollkeeper.settings import Settings
 
+GRACE_SECONDS = 5.0
 INBOX_SECONDS = 1.0
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
@@ -50,6 +53,7 @@ class Money:
         self.provider_catalog: ProviderCatalog | None = None
         self.doctor: Doctor | None = None
         self.inbox_effects: InboxEffects | None = None
+        self.subscriptions: Subscriptions | None = None
         self.local = settings.stripe_api_base is not None
         self.steps: list[Step] = []
         self.runners: list[Runner] = []
@@ -75,6 +79,9 @@ class Money:
 
         self.provider = StripeAccount(calls, portal_configuration)
         self.inbox.account = self.provider.environment
+        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.provider.name)
+        self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.inbox_effects = InboxEffects(toll.database, toll.clock, self.provider, self.effects)
         inbox = Runner([Step("inbox", self.inbox_effects.run_once, INBOX_SECONDS)], toll.clock)
         self.inbox.on_stored = inbox.wake

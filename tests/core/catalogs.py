@@ -19,6 +19,10 @@ FULL = """\
 name = "Weather"
 currency = "usd"
 shadow = ["pro"]
+fallback = "pro"
+automatic_tax = true
+tax_ids = true
+promotion_codes = true
 
 [products.api]
 name = "Weather API"
@@ -61,6 +65,8 @@ quotas = [{ meter = "api_calls", limit = "1000", kind = "hard" }]
 
 [plans.pro]
 weight = 80
+trial_days = 14
+grace_days = 3
 product = "api"
 name = "Pro"
 limits = [
@@ -246,6 +252,8 @@ def catalogs(draw: st.DrawFn) -> Catalog:
             quotas=quotas,
             prices=tuple(draw(prices(name, meter_keys)) for name in some(3)),
             features=granted,
+            trial_days=draw(st.integers(0, 730)),
+            grace_days=draw(st.integers(0, 365)),
         )
     return Catalog(
         draw(st.sampled_from(sorted(EXPONENTS))),
@@ -254,6 +262,10 @@ def catalogs(draw: st.DrawFn) -> Catalog:
         features,
         plans,
         draw(names),
+        fallback=draw(st.none() | st.sampled_from(sorted(plans))) if plans else None,
+        automatic_tax=draw(st.booleans()),
+        tax_ids=draw(st.booleans()),
+        promotion_codes=draw(st.booleans()),
     )
 
 
@@ -263,7 +275,7 @@ def as_toml_data(catalog: Catalog) -> dict[str, Any]:
     def without(item: dict[str, Any], *left_out: str) -> dict[str, Any]:
         return {k: v for k, v in item.items() if k not in left_out and v is not None}
 
-    data = catalog_to_dict(catalog)
+    data = without(catalog_to_dict(catalog))
     for meter in data["meters"].values():
         meter["filters"] = [_filter(one) for one in meter["filters"]]
     for section in ("products", "meters", "features"):

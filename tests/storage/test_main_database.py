@@ -49,8 +49,8 @@ FILLED["0002"] = [
     " 1760000000000009)",
 ]
 FILLED["0003"] = [
-    *(s.replace("NULL)", "NULL, NULL)") if "INTO subscriptions" in s else s for s in FILLED["0002"]),
-    "UPDATE subscriptions SET grace_until = 1760000000000007",
+    *(s.replace("NULL)", "NULL, NULL, NULL)") if "INTO subscriptions" in s else s for s in FILLED["0002"]),
+    "UPDATE subscriptions SET grace_until = 1760000000000007, carried_from = 1760000000000003",
     "INSERT INTO provider_objects VALUES ('stripe', 'live', 'customer', 'acme', 'cus_1', 'f1', 1760000000000000)",
     "INSERT INTO provider_subscriptions VALUES ('stripe', 'live', 'sub_9', 'acme', 'sub_1', 'active', 'free', 1,"
     " 1760000000000000, 1760000000000000, 1762000000000000, NULL, NULL, NULL, 1760000000000000, '{}')",

@@ -18,6 +18,7 @@ from tollkeeper.core.catalog_source import read_toml
 from tollkeeper.core.errors import CatalogInvalid
 from tollkeeper.core.metering import Filter, Meter
 from tollkeeper.core.plans import (
+    DEFAULT_GRACE_DAYS,
     DEFAULT_WEIGHT,
     Catalog,
     Discount,
@@ -86,6 +87,7 @@ def _build(top: Values) -> Catalog:
         plans={key: _build_plan(key, item) for key, item in top["plans"].items()},
         name=top["name"],
         shadow=top["shadow"],
+        **{name: top[name] for name in ("fallback", "automatic_tax", "tax_ids", "promotion_codes")},
     )
 
 
@@ -111,6 +113,8 @@ def _build_plan(key: str, plan: Values) -> Plan:
         prices=tuple(build_price(item) for _, item in plan["prices"]),
         features=plan["features"],
         weight=plan.get("weight", DEFAULT_WEIGHT),
+        trial_days=plan.get("trial_days", 0),
+        grace_days=plan.get("grace_days", DEFAULT_GRACE_DAYS),
     )
 
 

@@ -117,6 +117,13 @@ def _catalog_changes(old: Catalog, new: Catalog) -> Iterator[Change]:
             yield Change("changed", name, getattr(old, name), getattr(new, name))
     for section in ("products", "meters", "features", "plans"):
         yield from _maps(section, getattr(old, section), getattr(new, section))
+    for name in ("fallback", "automatic_tax", "tax_ids", "promotion_codes"):
+        if getattr(old, name) != getattr(new, name):
+            before, after = getattr(old, name), getattr(new, name)
+            if before in (None, False):
+                yield Change("added", name, "", _shown(after))
+            else:
+                yield Change("changed", name, _shown(before), _shown(after))
     if old.shadow != new.shadow:
         yield Change("changed", "shadow", _shown(old.shadow), _shown(new.shadow))
     stayed = [key for key in old.plans if key in new.plans]

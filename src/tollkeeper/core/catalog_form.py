@@ -33,6 +33,8 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "prices": [price_to_dict(price) for price in plan.prices],
         "features": dict(plan.features),
         "weight": plan.weight,
+        "trial_days": plan.trial_days,
+        "grace_days": plan.grace_days,
     }
 
 
@@ -55,6 +57,10 @@ def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
     return {
         "name": catalog.name,
         "shadow": list(catalog.shadow),
+        "fallback": catalog.fallback,
+        "automatic_tax": catalog.automatic_tax,
+        "tax_ids": catalog.tax_ids,
+        "promotion_codes": catalog.promotion_codes,
         "currency": catalog.currency,
         "products": {key: _plain(product) for key, product in catalog.products.items()},
         "meters": {key: _meter_to_dict(meter) for key, meter in catalog.meters.items()},

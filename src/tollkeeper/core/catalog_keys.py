@@ -25,7 +25,7 @@ from tollkeeper.core.catalog_kinds import (
     whole,
 )
 from tollkeeper.core.metering import MAX_VALUE, Aggregation
-from tollkeeper.core.plans import DEFAULT_WEIGHT
+from tollkeeper.core.plans import DEFAULT_GRACE_DAYS, DEFAULT_WEIGHT
 
 REQUIRED: Final = object()
 DEPENDS: Final = object()  # the default depends on other keys; `meaning` says how
@@ -89,6 +89,15 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             (),
             'Plans whose limits and quotas refuse nothing, and are reported; `["*"]`: nobody is refused anything.',
         ),
+        Key(
+            "fallback",
+            _REFERENCE,
+            None,
+            "The plan a customer is on once what was bought has ended. Without it, calls are then refused (PAYMENT_REQUIRED).",
+        ),
+        Key("automatic_tax", FLAG, False, "Checkout: the provider works out the tax of each invoice."),
+        Key("tax_ids", FLAG, False, "Checkout: businesses can give their tax id."),
+        Key("promotion_codes", FLAG, False, "Checkout: there is a field for promotion codes."),
         Key(
             "products",
             TABLE,
@@ -162,6 +171,18 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             whole("a whole number", 1, 100),
             DEFAULT_WEIGHT,
             "When the upstream of `tollkeeper proxy --adaptive` is overloaded, callers of light plans are shed first.",
+        ),
+        Key(
+            "trial_days",
+            whole("a whole number of days", 0, 730),
+            0,
+            "Days that cost nothing when the plan is bought for the first time by a customer who bought nothing before.",
+        ),
+        Key(
+            "grace_days",
+            whole("a whole number of days", 0, 365),
+            DEFAULT_GRACE_DAYS,
+            "How long a customer whose payment failed may go on, from the day the invoice was due.",
         ),
         Key("limits", TABLE, (), f"Rate limits, an array of tables; at most {MAX_LIMITS}. All of them hold."),
         Key("quotas", TABLE, (), f"Quotas, an array of tables; at most {MAX_QUOTAS}, one a meter."),

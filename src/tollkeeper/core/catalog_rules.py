@@ -29,6 +29,7 @@ def check_rules(reader: Reader, top: Values) -> None:
         _feature(reader, feature, ("features", key), declared)
         _checked(reader, feature, ("features", key), top)
     _shadow(reader, top)
+    _fallback(reader, top)
     _products(reader, top)
     for key, plan in top["plans"].items():
         _plan(reader, plan, ("plans", key), top, declared)
@@ -83,6 +84,14 @@ def _shadow(reader: Reader, top: Values) -> None:
     for i, plan in enumerate(top.get("shadow", ())):
         if plan not in top["plans"] and plan != ALL:
             reader.fault(("shadow", i), 'the key of a plan, or "*"', found_text(plan), did_you_mean(plan, top["plans"]))
+
+
+def _fallback(reader: Reader, top: Values) -> None:
+    plan = top.get("fallback")
+    declared = top["written"].get("plans")
+    if plan is not None and isinstance(declared, dict) and plan not in declared:
+        near = did_you_mean(plan, declared)
+        reader.fault(("fallback",), "the key of a plan of the catalog", found_text(plan), near)
 
 
 def _products(reader: Reader, top: Values) -> None:

@@ -38,6 +38,7 @@ class Subscription:
     """The contract: the plan at the version bought. `anchor` (µs) is the instant of purchase, from which periods are counted.
 
     active, trialing and past_due may call, past_due until `grace_until` (µs); unpaid, paused and ended may not.
+    `carried_from` (µs): from when on usage counts against the quotas of the first period, where a change of plan cut short the one before.
     """
 
     id: str
@@ -51,3 +52,4 @@ class Subscription:
     started_at: int
     ended_at: int | None = None
     grace_until: int | None = None
+    carried_from: int | None = None

@@ -31,6 +31,11 @@ class CustomerGrant:
         return self.subscription.anchor, self.subscription.zone
 
     @property
+    def counting(self) -> tuple[int, str, int | None]:
+        """`calendar`, and from when on usage counts against the quotas of its first period (µs; None: from its start)."""
+        return *self.calendar, None if self.subscription is None else self.subscription.carried_from
+
+    @property
     def moved(self) -> bool:
         """Whether earlier usage may have been counted in other periods than `calendar` has: nothing was bought at first."""
         return self.subscription is None or self.subscription.anchor != self.customer.created_at

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from tollkeeper.core.metering import Meter
 
 DEFAULT_WEIGHT: Final = 50
+DEFAULT_GRACE_DAYS: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class Product:
 class Plan:
     """`version` is 0 until applied; each apply that changes a plan gives it the next version.
 
-    `weight`, 1 to 100: when an upstream is overloaded, callers of light plans are shed first.
+    `weight`, 1 to 100: when an upstream is overloaded, callers of light plans are shed first. `trial_days`: free at first, once a
+    customer. `grace_days`: how long a customer who did not pay may go on.
     """
 
     key: str
@@ -108,6 +110,8 @@ class Plan:
     prices: tuple[Price, ...] = ()
     features: Mapping[str, bool | int | str] = field(default_factory=dict)
     weight: int = DEFAULT_WEIGHT
+    trial_days: int = 0
+    grace_days: int = DEFAULT_GRACE_DAYS
 
     @property
     def meters(self) -> frozenset[str]:
@@ -121,7 +125,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything `tollkeeper.toml` says, validated. Maps are keyed by the thing's key, in file order."""
+    """Everything `tollkeeper.toml` says, validated. Maps are keyed by the thing's key, in file order.
+
+    `fallback`: the plan a customer is on once what was bought has ended. The last three say what a checkout offers.
+    """
 
     currency: str
     products: Mapping[str, Product]
@@ -130,3 +137,7 @@ class Catalog:
     plans: Mapping[str, Plan]
     name: str = "API"
     shadow: tuple[str, ...] = ()
+    fallback: str | None = None
+    automatic_tax: bool = False
+    tax_ids: bool = False
+    promotion_codes: bool = False

@@ -24,6 +24,7 @@ from tollkeeper.core.ports_billing import (
 )
 from tollkeeper.core.ports_inbox import InboxRepository, LeaseRepository
 from tollkeeper.core.ports_money import ProviderObjectRepository, WatermarkRepository
+from tollkeeper.core.ports_selling import InvoiceRepository, KnownSubscriptionRepository, PurchaseRepository
 from tollkeeper.core.shadow import ShadowRefusals
 
 
@@ -57,6 +58,10 @@ class MemberRepository(Protocol):
 
 class SubscriptionRepository(Protocol):
     def add(self, subscription: Subscription) -> None: ...
+
+    def change(self, subscription: Subscription) -> None:
+        """Write its status, calendar and grace; plan and start are fixed."""
+        ...
 
     def current(self, customers: Sequence[str]) -> Mapping[str, Sequence[Subscription]]:
         """The un-ended subscriptions by customer, live before test."""
@@ -214,6 +219,15 @@ class Repositories(Protocol):
 
     @property
     def adjustments(self) -> AdjustmentRepository: ...
+
+    @property
+    def provider_subscriptions(self) -> KnownSubscriptionRepository: ...
+
+    @property
+    def invoices(self) -> InvoiceRepository: ...
+
+    @property
+    def purchases(self) -> PurchaseRepository: ...
 
 
 class Database(Protocol):

@@ -108,6 +108,10 @@ class PeriodRepository(Protocol):
         """Oldest first."""
         ...
 
+    def remove(self, environment: Environment, customer: str, start: int) -> None:
+        """One that never came to be: its contract ended before."""
+        ...
+
     def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]: ...
 
     def looked_at(self, period: BillingPeriod) -> bool:

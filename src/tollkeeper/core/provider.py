@@ -139,6 +139,30 @@ class ProviderInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderCharge:
+    """Money that was taken. `payment` is what a checkout of a single payment names; `invoice` what it paid for."""
+
+    id: str
+    customer: str | None
+    payment: str | None
+    invoice: str | None
+    currency: str
+    amount: Decimal
+    refunded: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderDispute:
+    """A payment that the payer's bank takes back. status: needs_response, under_review, won, lost, warning_…"""
+
+    id: str
+    charge: str
+    status: str
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderCheckout:
     """A checkout at the provider. status: open, complete, expired; payment_status: paid, unpaid, no_payment_required."""
 
@@ -235,6 +259,10 @@ class Provider(Protocol):
     def pause(self, subscription: str, paused: bool, key: str) -> ProviderSubscription: ...
 
     def invoice(self, invoice: str) -> ProviderInvoice: ...
+
+    def charge(self, charge: str) -> ProviderCharge: ...
+
+    def dispute(self, dispute: str) -> ProviderDispute: ...
 
     def preview(self, subscription: str) -> ProviderInvoice:
         """The next invoice of a subscription as it would be now."""

@@ -199,13 +199,13 @@ class Gate:
         with self._loading:
             account = self._accounts.get(where)
             if account is None:
-                account = Account(environment, grant.customer.id, *grant.calendar)
+                account = Account(environment, grant.customer.id, *grant.counting)
                 self._begin(account, self._now_ns() // 1000)
                 self._accounts[where] = account
             elif account.stale:
                 account.stale = False
-                if (account.anchor, account.zone) != grant.calendar:  # bought just now: a period begins
-                    account.anchor, account.zone = grant.calendar
+                if account.counting != grant.counting:  # bought just now: a period begins
+                    account.anchor, account.zone, account.carried_from = grant.counting
                     self._begin(account, self._now_ns() // 1000)
             return account
 
@@ -238,7 +238,7 @@ class Gate:
         start, end = period_at(anchor, zone, now_us)
         next_start, next_end = period_at(anchor, zone, end)
         read = self._totals.totals
-        used = read(account.environment, account.customer, start, end)
+        used = read(account.environment, account.customer, account.since(start), end)
         following = read(account.environment, account.customer, next_start, next_end)
         with self._lock:
             account.begin(start, end, used, following)

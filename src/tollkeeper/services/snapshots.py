@@ -22,6 +22,7 @@ class Account:
     __slots__ = (
         "anchor",
         "buckets",
+        "carried_from",
         "customer",
         "end",
         "end_ns",
@@ -36,17 +37,29 @@ class Account:
         "zone",
     )
 
-    def __init__(self, environment: Environment, customer: str, anchor: int, zone: str) -> None:
+    def __init__(
+        self, environment: Environment, customer: str, anchor: int, zone: str, carried_from: int | None = None
+    ) -> None:
         self.environment = environment
         self.customer = customer
         self.anchor = anchor
         self.zone = zone
+        self.carried_from = carried_from
         self.stale = False
         self.flag = 1 if environment == "test" else 0
         self.buckets: dict[tuple[str, str, int, int], Bucket] = {}
         self.totals: dict[int, Total] = {}
         self.following: dict[int, int] = {}
         self.start = self.end = self.start_s = self.start_ns = self.end_ns = 0
+
+    @property
+    def counting(self) -> tuple[int, str, int | None]:
+        return self.anchor, self.zone, self.carried_from
+
+    def since(self, start: int) -> int:
+        """From when on usage counts against the quotas of a period: earlier than its start where a change of plan cut one short."""
+        first = start == self.anchor - self.anchor % 1_000_000
+        return self.carried_from if first and self.carried_from is not None else start
 
     def total(self, meter: int) -> Total:
         total = self.totals.get(meter)

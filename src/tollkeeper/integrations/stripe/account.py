@@ -13,7 +13,9 @@ from tollkeeper.core.provider import (
     CheckoutLine,
     CheckoutRequest,
     MeterReport,
+    ProviderCharge,
     ProviderCheckout,
+    ProviderDispute,
     ProviderEvent,
     ProviderInvoice,
     ProviderRefused,
@@ -193,6 +195,20 @@ class StripeAccount:
         if data["lines"].get("has_more"):
             data["lines"]["data"] = list(self.calls.pages(lambda c, p: c.v1.invoices.line_items.list(invoice, p), {}))
         return objects.invoice(data)
+
+    def charge(self, charge: str) -> ProviderCharge:
+        """A charge does not name its invoice: the payments of invoices do, by the payment intent."""
+        data = self.calls.get(lambda c: c.v1.charges.retrieve(charge))
+        payment = objects.id_of(data.get("payment_intent"))
+        invoice = None
+        if payment is not None:
+            params: Any = {"payment": {"type": "payment_intent", "payment_intent": payment}, "limit": 1}
+            found = self.calls.get(lambda c: c.v1.invoice_payments.list(params))["data"]
+            invoice = objects.id_of(found[0]["invoice"]) if found else None
+        return objects.charge(data, invoice)
+
+    def dispute(self, dispute: str) -> ProviderDispute:
+        return objects.dispute(self.calls.get(lambda c: c.v1.disputes.retrieve(dispute)))
 
     def preview(self, subscription: str) -> ProviderInvoice:
         params: Any = {"subscription": subscription}

@@ -10,7 +10,9 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from tollkeeper.core.provider import (
+    ProviderCharge,
     ProviderCheckout,
+    ProviderDispute,
     ProviderInvoice,
     ProviderItem,
     ProviderLine,
@@ -101,6 +103,26 @@ def line(data: Data, currency: str) -> ProviderLine:
         period_start=int(data["period"]["start"]) * 1_000_000,
         period_end=int(data["period"]["end"]) * 1_000_000,
         proration=bool(item.get("proration")),
+    )
+
+
+def charge(data: Data, invoice: str | None) -> ProviderCharge:
+    currency = data["currency"]
+    return ProviderCharge(
+        id=data["id"],
+        customer=id_of(data.get("customer")),
+        payment=id_of(data.get("payment_intent")),
+        invoice=invoice,
+        currency=currency,
+        amount=major(data["amount"], currency),
+        refunded=major(data.get("amount_refunded") or 0, currency),
+    )
+
+
+def dispute(data: Data) -> ProviderDispute:
+    currency = data["currency"]
+    return ProviderDispute(
+        data["id"], str(id_of(data["charge"])), data["status"], major(data["amount"], currency), currency
     )
 
 

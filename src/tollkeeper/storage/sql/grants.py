@@ -91,10 +91,10 @@ class SqlGrants:
 
     def _grant(self, rows: Sequence[Sequence[Any]]) -> CustomerGrant:
         row = rows[0]
-        subscription = Subscription(*row[6:17]) if row[6] is not None else None
-        plan = self._plan(subscription, row[17]) if subscription else None
-        limits = sorted((limit_from_json(row[19]) for row in rows if row[18] == "limit"), key=lambda limit: limit.name)
-        quotas = sorted((quota_from_json(row[19]) for row in rows if row[18] == "quota"), key=lambda quota: quota.meter)
+        subscription = Subscription(*row[6:18]) if row[6] is not None else None
+        plan = self._plan(subscription, row[18]) if subscription else None
+        limits = sorted((limit_from_json(row[20]) for row in rows if row[19] == "limit"), key=lambda limit: limit.name)
+        quotas = sorted((quota_from_json(row[20]) for row in rows if row[19] == "quota"), key=lambda quota: quota.meter)
         return CustomerGrant(
             Customer(*row[:6]),
             subscription,

@@ -49,6 +49,11 @@ class SqlPeriods:
         query = select(billing_periods).where(_C.environment == environment, _C.customer == customer).order_by(_C.start)
         return [_period(row) for row in self._connection.execute(query)]
 
+    def remove(self, environment: Environment, customer: str, start: int) -> None:
+        self._connection.execute(
+            delete(billing_periods).where(_C.environment == environment, _C.customer == customer, _C.start == start)
+        )
+
     def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]:
         query = (
             select(billing_periods)

@@ -26,6 +26,7 @@ SUBSCRIPTION_COLUMNS = (
     subscriptions.c.started_at,
     subscriptions.c.ended_at,
     subscriptions.c.grace_until,
+    subscriptions.c.carried_from,
 )
 
 
@@ -60,6 +61,24 @@ class SqlSubscriptions:
                 started_at=subscription.started_at,
                 ended_at=subscription.ended_at,
                 grace_until=subscription.grace_until,
+                carried_from=subscription.carried_from,
+            )
+        )
+
+    def change(self, subscription: Subscription) -> None:
+        self._connection.execute(
+            update(subscriptions)
+            .where(
+                subscriptions.c.environment == subscription.environment,
+                subscriptions.c.id == subscription.id,
+                subscriptions.c.ended_at.is_(None),
+            )
+            .values(
+                status=subscription.status,
+                anchor=subscription.anchor,
+                zone=subscription.zone,
+                grace_until=subscription.grace_until,
+                carried_from=subscription.carried_from,
             )
         )
 

@@ -129,6 +129,7 @@ subscriptions = Table(
     Column("started_at", INSTANT, nullable=False),
     Column("ended_at", INSTANT),
     Column("grace_until", INSTANT),
+    Column("carried_from", INSTANT),
     ForeignKeyConstraint(["plan", "plan_version"], ["plan_versions.plan", "plan_versions.version"]),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("(status = 'ended') = (ended_at IS NOT NULL)", name="ended"),

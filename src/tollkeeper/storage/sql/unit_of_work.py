@@ -16,10 +16,13 @@ from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
 from tollkeeper.storage.sql.inbox import SqlInbox, SqlLeases
+from tollkeeper.storage.sql.invoices import SqlInvoices
 from tollkeeper.storage.sql.keys import SqlKeys
 from tollkeeper.storage.sql.outbox import SqlOutbox
 from tollkeeper.storage.sql.periods import SqlPeriods
 from tollkeeper.storage.sql.provider_objects import SqlProviderObjects
+from tollkeeper.storage.sql.provider_subscriptions import SqlProviderSubscriptions
+from tollkeeper.storage.sql.purchases import SqlPurchases
 from tollkeeper.storage.sql.reports import SqlReports
 from tollkeeper.storage.sql.shadow import SqlShadow
 from tollkeeper.storage.sql.subscriptions import SqlOverrides, SqlSubscriptions
@@ -45,6 +48,9 @@ class SqlRepositories:
         self.periods = SqlPeriods(connection)
         self.reports = SqlReports(connection)
         self.adjustments = SqlAdjustments(connection)
+        self.provider_subscriptions = SqlProviderSubscriptions(connection)
+        self.invoices = SqlInvoices(connection)
+        self.purchases = SqlPurchases(connection)
 
 
 class SqlDatabase:

@@ -15,6 +15,7 @@ INSTANT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.add_column("subscriptions", sa.Column("grace_until", INSTANT))
+    op.add_column("subscriptions", sa.Column("carried_from", INSTANT))
     op.create_table(
         "provider_objects",
         sa.Column("provider", sa.Text, nullable=False),

@@ -1,0 +1,330 @@
+"""What a provider's subscription means here: decided from everything that is known, never from the order in which it became known.
+
+Each thing the provider has is kept as it was last read (`newer`). What a customer may do is then a function of all that is kept
+(`govern`), and so are the periods that are billed (`timeline`). An end is for good, and a read that began before the one that is kept
+is no news, so that any order, any number and any overlap of events comes to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Final
+
+from tollkeeper.core.billing import BillingPeriod, PeriodState
+from tollkeeper.core.customers import Environment, SubscriptionStatus
+from tollkeeper.core.invoices import Invoice
+from tollkeeper.core.periods import SECOND_US, Interval, period_at
+from tollkeeper.core.provider import ProviderItem, ProviderSubscription
+from tollkeeper.core.purchases import Purchase
+
+DAY_US: Final = 86_400 * SECOND_US
+ENDED: Final = frozenset({"canceled", "incomplete_expired"})
+GRANTS: Final[Mapping[str, SubscriptionStatus]] = {
+    "active": "active",
+    "trialing": "trialing",
+    "past_due": "past_due",
+    "unpaid": "unpaid",
+    "paused": "paused",
+}
+"""Our status by the provider's. `incomplete` is a purchase that was not paid: it gives nothing and takes nothing."""
+STATUSES: Final = frozenset({*GRANTS, *ENDED, "incomplete"})
+OPEN_DISPUTES: Final = frozenset({"needs_response", "under_review"})
+CLOSED_DISPUTES: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
+_MOST_MISSED: Final = 120
+_RANK: Final[Mapping[SubscriptionStatus, int]] = {"active": 5, "trialing": 5, "past_due": 4, "paused": 3, "unpaid": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSubscription:
+    """A provider's subscription as it was last read. `read_at`: when that read began. `ended_at` never goes away again.
+
+    `subscription` is ours, as long as it is the one that governs. `granted_at`: when it first gave the right to call.
+    """
+
+    provider: str
+    environment: Environment
+    id: str
+    customer: str
+    status: str
+    anchor: int
+    period_start: int
+    period_end: int
+    read_at: int
+    created_at: int
+    subscription: str | None = None
+    plan: str | None = None
+    plan_version: int | None = None
+    cancel_at: int | None = None
+    ended_at: int | None = None
+    grace_until: int | None = None
+    trial_end: int | None = None
+    paused: bool = False
+    latest_invoice: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    items: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a customer has bought. `source`: the provider's subscription, or the purchase. Its months count from `anchor`, in UTC."""
+
+    source: str
+    status: SubscriptionStatus
+    plan: str
+    plan_version: int
+    anchor: int
+    grace_until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[start, end) on a plan version, as the provider told it."""
+
+    start: int
+    end: int
+    subscription: str
+    plan: str
+    plan_version: int
+
+
+def newer(have: KnownSubscription | None, read: KnownSubscription, now: int) -> KnownSubscription | None:
+    """What is to be kept of a read; None when it is no news.
+
+    A change at the provider is followed by an event, and so by a read that begins after it: a read that began before the one that is
+    kept can only be older. Should the clock have been set back, what is kept from the future is no bar.
+    """
+    if have is None:
+        return read
+    if have.ended_at is not None or read.read_at < have.read_at <= now:
+        return None
+    if read.status not in STATUSES:  # a status that nobody foresaw changes nothing of what the customer may
+        read = replace(read, status=have.status)
+    if read.plan is None and read.items == have.items:
+        read = replace(read, plan=have.plan, plan_version=have.plan_version)
+    return replace(read, subscription=have.subscription, grace_until=have.grace_until)
+
+
+def known(
+    provider: str,
+    environment: Environment,
+    customer: str,
+    plan: tuple[str, int] | None,
+    read: ProviderSubscription,
+    read_at: int,
+) -> KnownSubscription:
+    """A subscription as it was read from `read_at` on. The period is that of its usage: the shortest of metered items, else of all."""
+    start, end = span_of(read.items) or (read.created_at, read.created_at + 1)
+    ended = None
+    if read.status in ENDED:
+        ended = read.ended_at if read.ended_at is not None else min(read.cancel_at or read_at, read_at)
+    return KnownSubscription(
+        provider=provider,
+        environment=environment,
+        id=read.id,
+        customer=customer,
+        status=read.status,
+        anchor=read.anchor,
+        period_start=start,
+        period_end=end,
+        read_at=read_at,
+        created_at=read.created_at,
+        plan=plan[0] if plan else None,
+        plan_version=plan[1] if plan else None,
+        cancel_at=read.cancel_at,
+        ended_at=ended,
+        trial_end=read.trial_end,
+        paused=read.paused,
+        latest_invoice=read.latest_invoice,
+        metadata=dict(read.metadata),
+        items=[item_to_dict(item) for item in read.items],
+    )
+
+
+def item_to_dict(item: ProviderItem) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in ProviderItem.__slots__}
+
+
+def span_of(items: Sequence[ProviderItem]) -> tuple[int, int] | None:
+    spans = [(i.period_start, i.period_end) for i in items if i.metered and i.period_start < i.period_end] or [
+        (i.period_start, i.period_end) for i in items if i.period_start < i.period_end
+    ]
+    return min(spans, key=lambda span: (span[1] - span[0], -span[0])) if spans else None
+
+
+def calendar_anchor(have: KnownSubscription) -> int:
+    """From where to count months, in UTC, so that they are the provider's: its own anchor, when its period ends on that calendar.
+
+    A trial ends at the anchor and began some days before it: the allowance of a trial counts from its beginning.
+    """
+    if have.status != "trialing" and period_at(have.anchor, "UTC", have.period_end - 1)[1] == have.period_end:
+        return have.anchor
+    return have.period_start
+
+
+def grace_end(have: KnownSubscription, invoices: Iterable[Invoice], days: int) -> int | None:
+    """Until when a customer who did not pay may go on: counted from the oldest invoice that is still owed."""
+    if have.status != "past_due":
+        return None
+    owed = [i.finalized_at or i.created_at for i in invoices if i.subscription == have.id and i.status == "open"]
+    if owed:
+        return min(owed) + days * DAY_US
+    return have.grace_until if have.grace_until is not None else have.read_at + days * DAY_US
+
+
+def disputed(invoices: Sequence[Invoice]) -> bool:
+    """Whether a payment was taken back: the dispute is open, or it was lost and nothing was paid since."""
+    for invoice in invoices:
+        for status in invoice.disputes.values():
+            if status in OPEN_DISPUTES:
+                return True
+            later = (other for other in invoices if other.created_at > invoice.created_at)
+            if status == "lost" and not any(other.status == "paid" and not other.disputes for other in later):
+                return True
+    return False
+
+
+def dispute_after(have: str | None, read: str) -> str:
+    """A dispute that is closed stays closed."""
+    return have if have in CLOSED_DISPUTES else read
+
+
+def refunded_in_full(invoice: Invoice) -> bool:
+    return invoice.status == "paid" and invoice.amount_paid > 0 and invoice.refunded >= invoice.amount_paid
+
+
+def govern(
+    subscriptions: Sequence[KnownSubscription],
+    purchases: Sequence[Purchase],
+    invoices: Sequence[Invoice],
+    now: int,
+) -> Contract | None:
+    """The contract that holds: the best standing, then the newest. None: nothing that was bought gives a right to anything.
+
+    `subscriptions` carry their `grace_until` (`grace_end`); `purchases` and `invoices` are all of the customer.
+    """
+    found: list[tuple[int, int, str, Contract]] = []
+    for one in subscriptions:
+        status = GRANTS.get(one.status)
+        if status is None or one.ended_at is not None or one.plan is None or one.plan_version is None:
+            continue
+        own = [invoice for invoice in invoices if invoice.subscription == one.id]
+        if one.paused:
+            status = "paused"
+        elif disputed(own) or (status == "past_due" and one.grace_until is not None and one.grace_until <= now):
+            status = "unpaid"
+        contract = Contract(
+            one.id,
+            status,
+            one.plan,
+            one.plan_version,
+            calendar_anchor(one),
+            one.grace_until if status == "past_due" else None,
+        )
+        found.append((_RANK[status], one.created_at, one.id, contract))
+    for purchase in purchases:
+        paid = [
+            i
+            for i in invoices
+            if purchase.document.get("payment") and i.document.get("payment") == purchase.document["payment"]
+        ]
+        if purchase.kind != "payment" or purchase.status != "completed" or any(refunded_in_full(i) for i in paid):
+            continue
+        if purchase.plan is None or purchase.plan_version is None or purchase.completed_at is None:
+            continue
+        status = "unpaid" if disputed(paid) else "active"
+        bought = Contract(purchase.id, status, purchase.plan, purchase.plan_version, purchase.completed_at)
+        found.append((_RANK[status], purchase.completed_at, purchase.id, bought))
+    return max(found, key=lambda entry: entry[:3])[3] if found else None
+
+
+def carried_from(periods: Sequence[BillingPeriod], one: KnownSubscription) -> int | None:
+    """Where the month of quota began that a change of plan cut short at the start of the running period; None when none was.
+
+    A hard quota then is the new limit less what was used since.
+    """
+    own = sorted(
+        (p for p in periods if p.subscription == one.id and p.start <= one.period_start), key=lambda p: -p.start
+    )
+    since = None
+    for later, before in pairwise(own):
+        if before.end != later.start or (before.plan, before.plan_version) == (later.plan, later.plan_version):
+            break
+        month, end = period_at(
+            before.start, "UTC", before.start if before.end <= before.start + 31 * DAY_US else later.start
+        )
+        if later.start >= end or month == later.start:
+            break
+        since = month
+    return since
+
+
+def timeline(
+    have: Sequence[BillingPeriod],
+    running: Iterable[Span],
+    billed: Iterable[Span],
+    ends: Mapping[str, int],
+    invoices: Sequence[Invoice],
+    provider: str,
+    environment: Environment,
+    customer: str,
+) -> list[BillingPeriod]:
+    """The periods of a customer at one provider, in order of time, none overlapping another.
+
+    `running` is what the subscriptions say now, and holds above what is there; `billed` is what lines of invoices say, and adds what
+    nobody saw running. Each period ends where the next begins, and where its subscription ended (`ends`). Whole periods that were missed
+    between two of a subscription are filled in by its calendar.
+    """
+    found = {period.start: period for period in have}
+
+    def put(span: Span) -> None:
+        new = BillingPeriod(
+            environment, customer, span.start, span.end, provider, span.subscription, span.plan, span.plan_version
+        )
+        found[span.start] = new
+
+    for span in billed:
+        if span.start not in found:
+            put(span)
+    for span in running:
+        put(span)
+    ordered: list[BillingPeriod] = []
+    for period in sorted(found.values(), key=lambda p: p.start):
+        end = min(period.end, ends.get(period.subscription, period.end))
+        if period.start >= end:
+            continue  # it began after the end: the provider never lived it
+        period = replace(period, end=end)
+        if ordered:
+            last = ordered[-1]
+            if last.end > period.start:
+                ordered[-1] = last = replace(last, end=period.start)
+            ordered += _missed(last, period)
+        ordered.append(period)
+    return [_billed(period, invoices) for period in ordered]
+
+
+def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod]:
+    """Whole periods between two of one subscription, when both lie on one calendar."""
+    if last.subscription != following.subscription or last.end >= following.start:
+        return []
+    interval: Interval = "month" if following.end - following.start <= 31 * DAY_US else "year"
+    filled: list[BillingPeriod] = []
+    at = last.end
+    while at < following.start and len(filled) < _MOST_MISSED:
+        start, end = period_at(following.start, "UTC", at, interval)
+        if start != at:
+            return []
+        filled.append(replace(last, start=start, end=end, state="open", invoice=None, stale=True))
+        at = end
+    return filled if at == following.start else []
+
+
+def _billed(period: BillingPeriod, invoices: Sequence[Invoice]) -> BillingPeriod:
+    """With its invoice: the first of its subscription that was made at its end or later."""
+    own = [i for i in invoices if i.subscription == period.subscription and i.created_at > period.end - SECOND_US]
+    if not own:
+        return replace(period, state="open", invoice=None)
+    invoice = min(own, key=lambda i: (i.created_at, i.id))
+    state: PeriodState = "closing" if invoice.status == "draft" else "invoiced"
+    return replace(period, state=state, invoice=invoice.id)

@@ -1,0 +1,172 @@
+"""What the provider's events about contracts, invoices, checkouts and payments do: each reads what it is about anew, and applies that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.errors import NotFound
+from tollkeeper.core.inbox import AfterCommit, Effects, InboxEvent
+from tollkeeper.core.ports import Repositories
+from tollkeeper.core.provider import Provider, ProviderInvoice, ProviderSubscription
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.subscriptions import Read, Subscriptions
+
+SUBSCRIPTION_EVENTS: Final = (
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
+    "customer.subscription.trial_will_end",
+    "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired",
+)
+INVOICE_EVENTS: Final = (
+    "invoice.created",
+    "invoice.updated",
+    "invoice.finalized",
+    "invoice.paid",
+    "invoice.payment_succeeded",
+    "invoice.payment_failed",
+    "invoice.payment_action_required",
+    "invoice.overdue",
+    "invoice.voided",
+    "invoice.marked_uncollectible",
+    "invoice.deleted",
+)
+CHECKOUT_EVENTS: Final = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+)
+CHARGE_EVENTS: Final = ("charge.refunded",)
+DISPUTE_EVENTS: Final = (
+    "charge.dispute.created",
+    "charge.dispute.updated",
+    "charge.dispute.closed",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.funds_reinstated",
+)
+
+Reading = Callable[[Provider, InboxEvent, int], Read]
+Flush = Callable[[Environment, str, int, int], object]
+
+
+class SubscriptionEffect:
+    """One kind of event. `reading` asks the provider; what it found is applied as one."""
+
+    def __init__(
+        self, subscriptions: Subscriptions, clock: Clock, reading: Reading, flush: Flush | None = None
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._clock = clock
+        self._reading = reading
+        self._flush = flush
+
+    def about(self, event: InboxEvent) -> str:
+        """The customer, as far as the event names one: everything of one customer follows from all that is kept of it."""
+        return _id(_object(event).get("customer")) or event.object or event.id
+
+    def fetch(self, provider: Provider, event: InboxEvent) -> Read:
+        begun = self._clock.now_us()
+        try:
+            return self._reading(provider, event, begun)
+        except NotFound:
+            return Read(begun, gone=event.object)
+
+    def apply(self, rows: Repositories, event: InboxEvent, fetched: Read, now: int) -> Sequence[AfterCommit]:
+        customer = self._subscriptions.apply(rows, event.environment, fetched, now)
+        if customer is None:
+            return ()
+        after: list[AfterCommit] = [self._subscriptions.after_commit(customer)]
+        if self._flush is not None:
+            ended = [p for p in rows.periods.of(event.environment, customer) if p.end <= now and p.state != "invoiced"]
+            after += [self._flushing(self._flush, event.environment, customer, p.start, p.end) for p in ended]
+        return after
+
+    @staticmethod
+    def _flushing(flush: Flush, environment: Environment, customer: str, start: int, end: int) -> AfterCommit:
+        def run() -> None:
+            flush(environment, customer, start, end)
+
+        return run
+
+
+def subscription_effects(subscriptions: Subscriptions, clock: Clock, flush: Flush | None = None) -> Effects:
+    """The effects by type. `flush(environment, customer, start, end)` sends what is left of a period, once its invoice is a draft."""
+
+    def effect(reading: Reading, flush: Flush | None = None) -> SubscriptionEffect:
+        return SubscriptionEffect(subscriptions, clock, reading, flush)
+
+    found: dict[str, SubscriptionEffect] = {}
+    found |= dict.fromkeys(SUBSCRIPTION_EVENTS, effect(_read_subscription))
+    found |= dict.fromkeys(INVOICE_EVENTS, effect(_read_invoice))
+    found |= dict.fromkeys(CHECKOUT_EVENTS, effect(_read_checkout))
+    found |= dict.fromkeys(CHARGE_EVENTS, effect(_read_charge))
+    found |= dict.fromkeys(DISPUTE_EVENTS, effect(_read_dispute))
+    found["invoice.created"] = effect(_read_invoice, flush)
+    return found
+
+
+def read_contract(provider: Provider, subscription: str, begun: int) -> Read:
+    """A contract with its last invoice."""
+    found = provider.subscription(subscription)
+    return Read(begun, [found], _invoices(provider, found))
+
+
+def _invoices(provider: Provider, subscription: ProviderSubscription) -> list[ProviderInvoice]:
+    return [] if subscription.latest_invoice is None else [provider.invoice(subscription.latest_invoice)]
+
+
+def _read_subscription(provider: Provider, event: InboxEvent, begun: int) -> Read:
+    return read_contract(provider, _about(event), begun)
+
+
+def _read_invoice(provider: Provider, event: InboxEvent, begun: int) -> Read:
+    invoice = provider.invoice(_about(event))
+    return Read(begun, _contracts(provider, invoice), [invoice])
+
+
+def _contracts(provider: Provider, invoice: ProviderInvoice | None) -> list[ProviderSubscription]:
+    return [] if invoice is None or invoice.subscription is None else [provider.subscription(invoice.subscription)]
+
+
+def _read_checkout(provider: Provider, event: InboxEvent, begun: int) -> Read:
+    checkout = provider.read_checkout(_about(event))
+    contracts = [] if checkout.subscription is None else [provider.subscription(checkout.subscription)]
+    invoices = [invoice for one in contracts for invoice in _invoices(provider, one)]
+    failed = event.type == "checkout.session.async_payment_failed"
+    return Read(begun, contracts, invoices, checkout, failed=failed)
+
+
+def _read_charge(provider: Provider, event: InboxEvent, begun: int) -> Read:
+    charge = provider.charge(_about(event))
+    invoice = provider.invoice(charge.invoice) if charge.invoice else None
+    return Read(begun, _contracts(provider, invoice), [invoice] if invoice else [], charge=charge)
+
+
+def _read_dispute(provider: Provider, event: InboxEvent, begun: int) -> Read:
+    dispute = provider.dispute(_about(event))
+    charge = provider.charge(dispute.charge)
+    invoice = provider.invoice(charge.invoice) if charge.invoice else None
+    return Read(begun, _contracts(provider, invoice), [invoice] if invoice else [], charge=charge, dispute=dispute)
+
+
+def _about(event: InboxEvent) -> str:
+    if event.object is None:
+        raise NotFound(f"The event {event.id} names nothing.")
+    return event.object
+
+
+def _object(event: InboxEvent) -> Mapping[str, Any]:
+    found = event.document().get("data", {})
+    inner = found.get("object", {}) if isinstance(found, dict) else {}
+    return inner if isinstance(inner, dict) else {}
+
+
+def _id(value: Any) -> str | None:
+    found = value.get("id") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
