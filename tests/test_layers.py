@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "cli": (
-        {"core", "services", "cli", "client", "bootstrap", "dotenv", "settings", "upkeep", "__version__"},
+        {"core", "services", "cli", "client", "bootstrap", "dotenv", "sandbox", "settings", "upkeep", "__version__"},
         {"typer", "click", "rich", "msgspec", "pyarrow"},
     ),
     "asgi": ({"core", "services", "web"}, set()),
@@ -44,6 +44,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "client": (set(), set()),
     "connected": ({"core", "services", "client"}, set()),
     "demo_api": (set(), set()),
+    "sandbox": ({"sandbox"}, {"starlette", "uvicorn"}),
     "dotenv": ({"core"}, set()),
 }
 FREE = {"bootstrap", "embedded", "front", "money", "server", "settings", "upkeep", "__init__", "__main__"}

@@ -29,6 +29,7 @@ from tollkeeper.cli import (
     proxy,
     rate,
     restore,
+    sandbox,
     serve,
     settle,
     shadow,
@@ -85,6 +86,7 @@ app.command("wrap", rich_help_panel=START, epilog=wrap.EXAMPLES)(wrap.wrap)
 app.command("init", rich_help_panel=START, epilog=init.EXAMPLES)(init.init)
 app.command("serve", rich_help_panel=START, epilog=serve.EXAMPLES)(serve.serve)
 app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
+app.command("sandbox", rich_help_panel=START, epilog=sandbox.EXAMPLES)(sandbox.sandbox)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
 events.app.command("import", epilog=events_import.EXAMPLES)(events_import.import_)
 keys.app.command("import", epilog=keys_import.EXAMPLES)(keys_import.import_)
