@@ -13,6 +13,7 @@ from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
 from tollkeeper.core.keys import ApiKey
 from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.corrections import Corrections
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.foreign_keys import ForeignKeys
 from tollkeeper.services.gate import Gate
@@ -27,6 +28,7 @@ from tollkeeper.services.usage import Usage
 from tollkeeper.storage.sql.engine import open_database
 from tollkeeper.storage.sql.files import database_files, require_restored
 from tollkeeper.storage.sql.lock import OwnerLock
+from tollkeeper.storage.sql.usage.corrected import CorrectionReader
 from tollkeeper.storage.sql.usage.file import UsageFile
 from tollkeeper.storage.sql.usage.retention import compact
 
@@ -85,6 +87,16 @@ class Tollkeeper:
             self.gate, writer, self.meters, self.database.signing_secret, max_age_days=event_max_age_days
         )
         self.usage = Usage(reader, self._calendar, clock, max_age_days=event_max_age_days)
+        self.corrections = Corrections(
+            self.gate,
+            writer,
+            CorrectionReader(reader),
+            reader,
+            canonical_json,
+            self._calendar,
+            clock,
+            retention_days=retention_days,
+        )
         self.rating = Rating(self.database.grants, self.usage, clock)
         self.retention = Retention(
             lambda before_us, most: writer.call(lambda log: compact(log, before_us, most)), now_us, retention_days

@@ -35,6 +35,7 @@ GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
 LAPSE_SECONDS = 5.0
 SHADOW_SECONDS = 10.0
+CORRECTIONS_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
 HOT_ROUTES = (("POST", "/v1/check"), ("POST", "/v1/events"), ("GET", "/authz"), ("POST", "/webhooks/stripe"))
 RETENTION_PAUSE = 0.02
@@ -64,6 +65,7 @@ class Server:
             Step("touch_keys", self._touch_keys, TOUCH_SECONDS),
             Step("shadow", toll.shadow.flush, SHADOW_SECONDS),
             Step("lapse", toll.reservations.lapse, LAPSE_SECONDS),
+            Step("corrections", toll.corrections.run_once, CORRECTIONS_SECONDS),
             Step("retention", toll.retention.run_once, RETENTION_SECONDS, again_after=RETENTION_PAUSE),
             *self.money.steps,
         ]
@@ -92,6 +94,7 @@ class Server:
             toll.rating,
             toll.reservations,
             toll.shadow,
+            toll.corrections,
             self.authenticator,
             toll.require_storage,
             self.draining,

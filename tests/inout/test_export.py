@@ -175,6 +175,7 @@ def test_a_damaged_parquet_file_is_refused(ask: Run, server: FakeServer, tmp_pat
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6) | st.text(
     "'=+-@\t\r\n\"\0,", min_size=1
 )
+data = st.dictionaries(names, names | st.integers() | st.decimals(allow_nan=False, allow_infinity=False), max_size=3)
 logged = st.fixed_dictionaries(
     {
         "id": names,
@@ -182,10 +183,8 @@ logged = st.fixed_dictionaries(
         "type": names,
         "customer": names,
         "subject": names | st.none(),
-        "data": st.none()
-        | st.dictionaries(
-            names, names | st.integers() | st.decimals(allow_nan=False, allow_infinity=False), max_size=3
-        ),
+        "data": st.none() | data,
+        "amended": st.none() | data,
     }
 )
 
@@ -195,7 +194,7 @@ logged = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_import_reads_every_event_as_the_export_was_given_it(tmp_path: Path, kind: Any, found: list[Any]) -> None:
     more = {"environment": "live", "time": "2026-11-21T10:00:00.000001Z", "received_at": "2026-11-21T10:00:01Z"}
-    events = [{**event, **more, "quantity": "1", "seq": seq} for seq, event in enumerate(found, 1)]
+    events = [{**event, **more, "quantity": "1", "seq": seq, **corrected(event)} for seq, event in enumerate(found, 1)]
     path = tmp_path / f"x.{kind}"
     with _writing(str(path), None, EVENT_COLUMNS, True) as add:
         add([_event(event) for event in events])
@@ -207,7 +206,13 @@ def test_an_import_reads_every_event_as_the_export_was_given_it(tmp_path: Path, 
         for name in ("id", "source", "type", "customer", "subject"):
             assert json.loads(row.event.get(name, "null")) == given_event[name]
         assert datetime.fromisoformat(json.loads(row.event["time"])) == datetime.fromisoformat(more["time"])
-        assert json.loads(row.event.get("data", "null"), parse_float=Decimal) == given_event["data"]
+        assert json.loads(row.event.get("data", "null"), parse_float=Decimal) == (
+            given_event["data"] if given_event["amended"] is None else given_event["amended"]
+        )
+
+
+def corrected(event: dict[str, Any]) -> dict[str, str | None]:
+    return {"state": "active" if event["amended"] is None else "amended", "correction": "=1"}
 
 
 async def test_the_log_comes_in_pages_and_a_customer_sees_only_its_own(site: Site, api: httpx.AsyncClient) -> None:

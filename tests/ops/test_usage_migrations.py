@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import apsw
 import pytest
 
 from spine import Spine
+from tollkeeper.core.corrections import Selection
 from tollkeeper.core.events import UsageEvent
+from tollkeeper.services.corrections import Asked
 from tollkeeper.storage.sql.usage import schema
 from tollkeeper.upkeep import verify_database
 
@@ -69,16 +72,50 @@ def test_a_later_version_takes_over_a_full_file_and_goes_on_counting(
     assert verify_database(filled.url).ok
 
 
+def make_older(path: Path, version: int) -> None:
+    """Take away what versions after this one added, which nothing was written to."""
+    db = apsw.Connection(str(path))
+    for name in [name for step in schema.migrations()[version:] for name in re.findall("CREATE TABLE ([a-z_]+)", step)]:
+        assert db.execute(f"SELECT count(*) FROM {name}").get == 0
+        db.execute(f"DROP TABLE {name}")
+    db.pragma("user_version", version)
+    db.close()
+
+
+def test_a_full_file_of_the_second_version_can_be_corrected(filled: Spine) -> None:
+    """It knew no corrections. Nothing of it changes when it is opened, and then all of it may be voided."""
+    make_older(filled.app.files.usage, 2)
+    before = content(filled.app.files.usage)
+    assert (before.pop("version"), len(before["events"]) > 300) == ([2], True)
+    assert verify_database(filled.url).ok  # not yet opened, so not yet of this version
+    filled.reopen()
+    filled.app.close()
+    after = content(filled.app.files.usage)
+    assert after.pop("version") == [NOW]
+    assert after == before
+    filled.reopen()
+    now = filled.time.now // 1000
+    for environment in ("live", "test"):
+        selection = Selection(start=now - 300 * 86_400_000_000, end=now + 1)
+        asked = Asked("void", environment, selection, "all of it", "ada")  # type: ignore[arg-type]
+        assert filled.app.corrections.correct(asked).applied_at is not None
+        assert verify_database(filled.url).ok
+    filled.app.close()
+    voided = content(filled.app.files.usage)
+    assert voided["events"][: len(before["events"])] == before["events"]
+    assert (len(voided["events"]), voided["rollups"], voided["unmatched"]) == (2 * len(before["events"]), [], [])
+    assert verify_database(filled.url).events == 0
+    filled.reopen()
+
+
 def test_a_full_file_of_the_first_version_goes_on_counting_with_every_aggregation(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """It knew count and sum alone. Its meters keep their numbers, its rollups stay as they are, and new meters begin."""
-    with monkeypatch.context() as first:
-        steps = schema.migrations()[:1]
-        first.setattr(schema, "migrations", lambda: steps)
-        spine = Spine(tmp_path)
-        busy(spine, random.Random(8), extras="")
-        spine.app.close()
+    spine = Spine(tmp_path)
+    busy(spine, random.Random(8), extras="")
+    spine.app.close()
+    make_older(spine.app.files.usage, 1)
     before = content(spine.app.files.usage)
     assert (before.pop("version"), len(before["events"]) > 300) == ([1], True)
     assert verify_database(spine.url).ok  # not yet opened, so not yet of this version

@@ -45,6 +45,7 @@ class Site:
             toll.rating,
             toll.reservations,
             toll.shadow,
+            toll.corrections,
             self.authenticator,
             self._storage_state,
             lambda: self.draining,

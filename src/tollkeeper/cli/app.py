@@ -15,6 +15,7 @@ from tollkeeper.cli import (
     backup,
     catalog,
     check,
+    corrections,
     cost,
     customers,
     demo,
@@ -89,6 +90,9 @@ app.command("proxy", rich_help_panel=START, epilog=proxy.EXAMPLES)(proxy.proxy)
 app.command("sandbox", rich_help_panel=START, epilog=sandbox.EXAMPLES)(sandbox.sandbox)
 app.add_typer(catalog.app, name="catalog", rich_help_panel=SELL)
 events.app.command("import", epilog=events_import.EXAMPLES)(events_import.import_)
+events.app.command("void", epilog=corrections.VOID_EXAMPLES)(corrections.void)
+events.app.command("amend", epilog=corrections.AMEND_EXAMPLES)(corrections.amend)
+events.app.command("corrections", epilog=corrections.TRAIL_EXAMPLES)(corrections.corrections)
 keys.app.command("import", epilog=keys_import.EXAMPLES)(keys_import.import_)
 customers.app.command("cost", epilog=cost.EXAMPLES)(cost.cost)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)

@@ -18,7 +18,7 @@ from tollkeeper.cli.options import Environment, Json, Verbose, examples
 from tollkeeper.cli.server import connect
 from tollkeeper.cli.values import INSTANT, instant, plural
 
-app = typer.Typer(help="Send and import usage events.", no_args_is_help=True)
+app = typer.Typer(help="Send, import and correct usage events.", no_args_is_help=True)
 
 BATCH = 1_000
 BATCH_BYTES = 4_000_000
@@ -70,7 +70,7 @@ def send(
             "time": instant("--time", time or "now", datetime.now(UTC), None),
         }
         event |= {name: value for name, value in given.items() if value is not None}
-        line = jsonlib.dumps(event)[:-1] + f', "data": {_object(data)}}}'
+        line = jsonlib.dumps(event)[:-1] + f', "data": {read_object(data)}}}'
         _send(iter([(0, line.encode())]), 1, environment, json, verbose)
         return
     if sys.stdin.isatty():
@@ -87,7 +87,7 @@ def send(
         _send(_numbered(kept), count, environment, json, verbose)
 
 
-def _object(text: str) -> str:
+def read_object(text: str) -> str:
     """The text of a JSON object, as it was written, so that its decimals stay exact. Raises BadParameter."""
     try:
         value = _parse(text)

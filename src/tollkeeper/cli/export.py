@@ -129,9 +129,9 @@ def _customers(server: Any) -> Iterator[str]:
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, str | None]:
-    data = event["data"]
-    row = {name: None if event[name] is None else str(event[name]) for name in EVENT_COLUMNS if name != "data"}
-    return {**row, "data": None if data is None else _encode(data).decode()}
+    row = {name: None if event[name] is None else str(event[name]) for name in EVENT_COLUMNS}
+    objects = {name: event[name] for name in ("data", "amended")}
+    return {**row, **{name: None if one is None else _encode(one).decode() for name, one in objects.items()}}
 
 
 def _used(row: Mapping[str, Any], environment: str, customer: str, meter: str) -> dict[str, str | None]:
@@ -196,4 +196,4 @@ def _member(name: str, text: str | None) -> str:
     """Decimals are strings, as everywhere in the API."""
     if text is None:
         return "null"
-    return text if name in ("data", "seq", "events") else _encode(text).decode()
+    return text if name in ("data", "amended", "seq", "events") else _encode(text).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-EVENT_COLUMNS: Final = (
+FIRST_EVENT_COLUMNS: Final = (
     "seq",
     "environment",
     "id",
@@ -17,6 +17,9 @@ EVENT_COLUMNS: Final = (
     "quantity",
     "data",
 )
+"""What exports had before events could be corrected."""
+EVENT_COLUMNS: Final = (*FIRST_EVENT_COLUMNS, "state", "correction", "amended")
+EXPORTED: Final = (FIRST_EVENT_COLUMNS, EVENT_COLUMNS)
 USAGE_COLUMNS: Final = ("environment", "customer", "key", "meter", "start", "end", "value", "events", "state")
 NUMBERS: Final = frozenset({"seq", "quantity", "value", "events"})
 """Columns that hold a number of ours; everything else is text that somebody else may have chosen."""

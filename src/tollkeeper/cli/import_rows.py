@@ -17,13 +17,13 @@ import msgspec
 
 from tollkeeper.cli import terminal
 from tollkeeper.cli.csv_records import RECORD_BYTES, Unreadable, cells, header_of, records
-from tollkeeper.cli.export_shape import EVENT_COLUMNS, unescaped
+from tollkeeper.cli.export_shape import EXPORTED, unescaped
 
 LINE_BYTES: Final = RECORD_BYTES
 CHUNK: Final = 1 << 20
 ATTRIBUTES: Final = ("id", "source", "type", "subject", "customer", "time")
-OWN: Final = ("seq", "environment", "received_at", "quantity")
-"""What an export has besides; of these only `environment` is looked at."""
+OWN: Final = ("seq", "environment", "received_at", "quantity", "state", "correction", "amended")
+"""What an export has besides; of these `environment`, `state` and `amended` are looked at."""
 
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _BOM: Final = b"\xef\xbb\xbf"
@@ -84,7 +84,7 @@ class TextRows:
         if place == 0:
             place, line = head.end, head.next_line
         self.stream.seek(place)
-        exported = header == EVENT_COLUMNS
+        exported = header in EXPORTED
         for record in records(self.stream, place, line):
             event, fault = _told(lambda record=record: read_cells(cells(header, record), self.environment, exported))
             yield Row(record.line, record.end, record.next_line, event, fault)
@@ -130,6 +130,9 @@ def read_object(line: bytes, environment: str) -> dict[str, str]:
     found = {name: text for name, text in found.items() if text != "null"}
     if "seq" in found and "received_at" in found:
         _check_environment(jsonlib.loads(found.get("environment", '""')), environment)
+        _check_state(jsonlib.loads(found.get("state", "null")))
+        if "amended" in found:
+            found["data"] = found["amended"]
         found = {name: text for name, text in found.items() if name not in OWN}
     return found
 
@@ -139,6 +142,9 @@ def read_values(row: Mapping[str, str | None], environment: str) -> dict[str, st
     found = {name: text for name, text in row.items() if text is not None}
     if "environment" in found:
         _check_environment(jsonlib.loads(found["environment"]), environment)
+    _check_state(jsonlib.loads(found.get("state", "null")))
+    if "amended" in found:
+        found["data"] = found["amended"]
     event: dict[str, str] = {str(name): found[name] for name in ATTRIBUTES if name in found}
     properties = {name[5:]: text for name, text in found.items() if name.startswith("data.")}
     if "data" in found:
@@ -159,6 +165,9 @@ def read_cells(row: Mapping[str, str], environment: str, exported: bool) -> dict
         row = {name: unescaped(value) for name, value in row.items()}
     if "environment" in row:
         _check_environment(row["environment"] or environment, environment)
+    _check_state(row.get("state"))
+    if row.get("amended"):
+        row = {**row, "data": row["amended"]}
     found = {name: jsonlib.dumps(row[name]) for name in ATTRIBUTES if row.get(name)}
     properties = {name[5:]: value for name, value in row.items() if name.startswith("data.") and value}
     if data := row.get("data"):
@@ -212,6 +221,11 @@ def _refuse_constant(name: str) -> None:
 def _check_environment(found: object, wanted: str) -> None:
     if found != wanted:
         raise ValueError(f"the row is of another environment than {wanted}; see --environment")
+
+
+def _check_state(found: object) -> None:
+    if found == "voided":
+        raise ValueError("the event was voided where it was exported: it counts nothing")
 
 
 def check_header(header: tuple[str, ...]) -> None:

@@ -116,7 +116,7 @@ def _text(name: str, value: Any) -> str | None:
             raise ValueError(f"{name}: a timestamp without a zone")
         return jsonlib.dumps(value.isoformat())
     if isinstance(value, str):
-        return value if name == "data" else jsonlib.dumps(value)
+        return value if name in ("data", "amended") else jsonlib.dumps(value)
     if name.startswith("data.") and isinstance(value, bool | int | float | Decimal):
         if isinstance(value, float | Decimal) and not math.isfinite(value):
             raise ValueError(f"{name}: {value} is no number")

@@ -24,6 +24,10 @@ UUID_RANDOM: Final = 3
 GATE: Final = 4
 """Kinds of id. GATE ids are made by the gate itself, are unique by construction, and need no dedupe."""
 
+VOID: Final = 5
+AMEND: Final = 6
+"""Kinds of rows that are no events: they correct the event whose sequence is their id. No correction has a lower kind."""
+
 GATE_SOURCE: Final = "tollkeeper:gate"
 """The `source` of events the gate makes; refused from outside."""
 
@@ -182,7 +186,10 @@ class Submission(Protocol):
 
 
 class LoggedEvent(NamedTuple):
-    """One event as the log holds it."""
+    """One event as the log holds it. `data` is what was sent.
+
+    `state`: active, amended (`amended` counts in the place of `data`) or voided (it counts no more), by which `correction`.
+    """
 
     seq: int
     environment: str
@@ -196,6 +203,9 @@ class LoggedEvent(NamedTuple):
     epoch: int
     quantity: int
     data: str | None
+    state: str = "active"
+    correction: str | None = None
+    amended: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return self._asdict()

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict, InvalidRequest, TollkeeperError
@@ -35,8 +35,6 @@ from tollkeeper.core.gate import (
     NO_TERMS,
     NOBODY,
     STATUS,
-    Allowance,
-    Bucket,
     Code,
     Decision,
     Terms,
@@ -47,7 +45,6 @@ from tollkeeper.core.grants import CustomerGrant
 from tollkeeper.core.limits import refund
 from tollkeeper.core.metering import NANOS, QuantityInvalid, split_quantity
 from tollkeeper.core.periods import period_at
-from tollkeeper.core.plans import DEFAULT_WEIGHT
 from tollkeeper.core.ports import Grants
 from tollkeeper.core.shadow import ALL
 from tollkeeper.services.addresses import from_where, is_within
@@ -58,7 +55,7 @@ from tollkeeper.services.foreign_keys import ForeignKeys
 from tollkeeper.services.holds import Holds
 from tollkeeper.services.meters import MeterTable, not_checkable
 from tollkeeper.services.near import tell_near
-from tollkeeper.services.snapshots import Account, MeterView, Snapshot, count_others, count_row, other_of
+from tollkeeper.services.snapshots import Account, MeterView, Snapshot, count_cell, count_others, count_row, fill
 from tollkeeper.services.submissions import Awaited, Log, Waited
 
 UNKNOWN_KEYS = 10_000
@@ -143,47 +140,14 @@ class Gate:
                 account = self.account(grant.key.environment, grant.grant)
             snapshot = Snapshot(grant, account)
             if account is not None and grant.grant is not None:
-                self._fill(snapshot, account, grant.grant)
+                shadow = not self.shadow_plans.isdisjoint((ALL, snapshot.who.plan))
+                fill(snapshot, account, grant.grant, self.meters.current, shadow)
             with self._lock:
                 if generation == self._generation:  # a change that came meanwhile wins
                     if len(self._snapshots) >= self._max_snapshots:
                         self._snapshots.clear()
                     self._snapshots[digest] = snapshot
             return snapshot
-
-    def _fill(self, snapshot: Snapshot, account: Account, grant: CustomerGrant) -> None:
-        def bucket(limit: Any) -> Bucket:
-            holder = snapshot.key.id if limit.per == "key" else ""
-            where = (holder, limit.name, limit.limit, limit.window_seconds)
-            found = account.buckets.get(where)
-            if found is None:
-                found = account.buckets[where] = Bucket(
-                    limit.name, limit.limit, limit.window_seconds, limit.meter is not None
-                )
-            return found
-
-        limits = [(limit.meter, bucket(limit)) for limit in grant.limits]
-        snapshot.terms = Terms([b for meter, b in limits if meter is None])
-        snapshot.terms.shadow = shadow = not self.shadow_plans.isdisjoint((ALL, snapshot.who.plan))
-        snapshot.terms.weight = weight = DEFAULT_WEIGHT if grant.plan is None else grant.plan.weight
-        quotas = {quota.meter: quota for quota in grant.quotas}
-        meters = self.meters.current
-        for key, entry in meters.by_key.items():
-            if not entry.meter.checkable:
-                continue
-            quota = quotas.get(key)
-            view = snapshot.meters[key] = MeterView(
-                account,
-                entry,
-                [b for meter, b in limits if meter is None or meter == key],
-                None if quota is None else Allowance(key, quota.limit, quota.kind == "hard"),
-                meters.epoch,
-            )
-            view.shadow, view.weight = shadow, weight
-            type = entry.meter.event_type
-            others = (other_of(o, view.property, account.total) for o in meters.by_type[type] if o is not entry)
-            view.others = tuple(other for other in others if other is not None)
-            view.extras = meters.extra.get(type, ())
 
     def account(self, environment: Environment, grant: CustomerGrant) -> Account:
         """A customer's account, with the current period's totals read once from the rollups.
@@ -232,6 +196,19 @@ class Gate:
         with self._lock:
             for account, row in zip(accounts, rows, strict=True):
                 count_row(account, row, sign)
+
+    def correct(self, environment: Environment, commit: Callable[[], Iterable[tuple[str, int, int, int]]]) -> None:
+        """Commit a correction and follow it: (customer, meter's number, cell in seconds, billionths) for each rollup it changed.
+
+        No total is read from the rollups meanwhile, so none has the correction already when it is added.
+        """
+        with self._loading:
+            changed = commit()
+            with self._lock:
+                for customer, meter, cell, billionths in changed:
+                    account = self._accounts.get((environment, customer))
+                    if account is not None:
+                        count_cell(account, meter, cell, billionths)
 
     def _begin(self, account: Account, now_us: int) -> None:
         anchor, zone = account.anchor, account.zone

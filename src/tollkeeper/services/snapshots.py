@@ -9,9 +9,10 @@ from typing import Any
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.events import LogRow
 from tollkeeper.core.gate import NO_TERMS, Allowance, Bucket, Terms, Total, Who
-from tollkeeper.core.grants import KeyGrant
+from tollkeeper.core.grants import CustomerGrant, KeyGrant
 from tollkeeper.core.metering import NANOS, SUMMED, Filter, format_quantity, join_quantity
-from tollkeeper.services.meters import ExtraEntry, MeterEntry
+from tollkeeper.core.plans import DEFAULT_WEIGHT, RateLimit
+from tollkeeper.services.meters import ExtraEntry, MeterEntry, MeterSet
 
 FOREVER = 1 << 62
 
@@ -154,6 +155,51 @@ class Snapshot:
             self.refusal = ("FORBIDDEN", "This is a server key: it may call Tollkeeper, it is not a customer's key.")
         elif customer.subscription is None or customer.subscription.status in ("ended", "unpaid", "paused"):
             self.refusal = ("PAYMENT_REQUIRED", None)
+
+
+def fill(snapshot: Snapshot, account: Account, grant: CustomerGrant, meters: MeterSet, shadow: bool) -> None:
+    """All that checks by this key need of the customer's limits, quotas and meters. `shadow`: what they refuse is let through."""
+
+    def bucket(limit: RateLimit) -> Bucket:
+        holder = snapshot.key.id if limit.per == "key" else ""
+        where = (holder, limit.name, limit.limit, limit.window_seconds)
+        found = account.buckets.get(where)
+        if found is None:
+            found = account.buckets[where] = Bucket(
+                limit.name, limit.limit, limit.window_seconds, limit.meter is not None
+            )
+        return found
+
+    limits = [(limit.meter, bucket(limit)) for limit in grant.limits]
+    snapshot.terms = Terms([b for meter, b in limits if meter is None])
+    snapshot.terms.shadow = shadow
+    snapshot.terms.weight = weight = DEFAULT_WEIGHT if grant.plan is None else grant.plan.weight
+    quotas = {quota.meter: quota for quota in grant.quotas}
+    for key, entry in meters.by_key.items():
+        if not entry.meter.checkable:
+            continue
+        quota = quotas.get(key)
+        view = snapshot.meters[key] = MeterView(
+            account,
+            entry,
+            [b for meter, b in limits if meter is None or meter == key],
+            None if quota is None else Allowance(key, quota.limit, quota.kind == "hard"),
+            meters.epoch,
+        )
+        view.shadow, view.weight = shadow, weight
+        type = entry.meter.event_type
+        others = (other_of(o, view.property, account.total) for o in meters.by_type[type] if o is not entry)
+        view.others = tuple(other for other in others if other is not None)
+        view.extras = meters.extra.get(type, ())
+
+
+def count_cell(account: Account, meter: int, cell: int, billionths: int) -> None:
+    """Add to what a cell (its start in seconds) of a meter holds, where it is of the current period or a later one."""
+    at = cell * 1_000_000
+    if account.start <= at < account.end:
+        account.total(meter).used += billionths
+    elif at >= account.end:
+        account.following[meter] = account.following.get(meter, 0) + billionths
 
 
 def count_row(account: Account, row: LogRow, sign: int) -> None:

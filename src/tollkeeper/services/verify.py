@@ -35,8 +35,10 @@ MOVED for a customer who bought later than it was made: what was recorded before
 
 
 class Scan(Protocol):
-    """What the usage file answers, and where refolded rollups are kept meanwhile."""
+    """What the usage file answers, and where refolded rollups are kept meanwhile. `corrected`: some events were."""
 
+    @property
+    def corrected(self) -> bool: ...
     def info(self) -> dict[str, str]: ...
     def name(self, number: int) -> str: ...
     def meter_key(self, number: int) -> str: ...
@@ -145,6 +147,10 @@ def _unmatched_differences(scan: Scan, compacted_until: int | None) -> Iterator[
         scan.table("refolded", "unmatched"),
         lambda key: compacted_until is not None and key[0] * DAY_US <= compacted_until,
     ):
+        stored, refolded = difference.stored, difference.refolded
+        # a correction takes an event away, and leaves standing which one was the last
+        if scan.corrected and stored and refolded and stored[0] == refolded[0] and stored[1] > refolded[1]:
+            continue
         yield _told_unmatched(scan, difference)
 
 

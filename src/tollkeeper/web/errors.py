@@ -36,6 +36,8 @@ ERRORS: Final[Mapping[str, Row]] = {
     "method_not_allowed": Row(405, "This address does not take that method"),
     "conflict": Row(409, "It exists already, or it changed meanwhile"),
     "provider_missing": Row(409, "There is no payment provider"),
+    "event_voided": Row(409, "The event was voided"),
+    "event_compacted": Row(409, "Single events of that time are not kept any more"),
     "too_large": Row(413, "The request is too large"),
     "unsupported_media_type": Row(415, "This type of content is not taken"),
     "headers_too_large": Row(431, "The request's head is too large"),

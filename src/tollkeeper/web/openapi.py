@@ -9,7 +9,20 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
 from tollkeeper import __version__
-from tollkeeper.web.api import catalog, cost, customers, keys, log, meters, rate, reservations, shadow, stripe, usage
+from tollkeeper.web.api import (
+    catalog,
+    corrections,
+    cost,
+    customers,
+    keys,
+    log,
+    meters,
+    rate,
+    reservations,
+    shadow,
+    stripe,
+    usage,
+)
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
 from tollkeeper.web.health import router as health
@@ -21,6 +34,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     shadow.router,
     usage.router,
     log.router,
+    corrections.router,
     rate.router,
     cost.router,
     customers.router,

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
+from tollkeeper.services.corrections import Corrections
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.keys import KeyService
@@ -51,6 +52,7 @@ class Services:
     rating: Rating
     reservations: Reservations
     shadow: Shadow
+    corrections: Corrections
     authenticator: Authenticator
     storage_state: Callable[[], None]
     draining: Callable[[], bool]
@@ -183,6 +185,10 @@ async def _shadow(request: Request) -> Shadow:
     return services_of(request).shadow
 
 
+def _corrections(request: Request) -> Corrections:
+    return services_of(request).corrections
+
+
 def _reservations(request: Request) -> Reservations:
     return services_of(request).reservations
 
@@ -208,6 +214,7 @@ CatalogDep = Annotated[CatalogService, Depends(_catalog)]
 CustomersDep = Annotated[CustomerService, Depends(_customers)]
 KeysDep = Annotated[KeyService, Depends(_keys)]
 ShadowDep = Annotated[Shadow, Depends(_shadow)]
+CorrectionsDep = Annotated[Corrections, Depends(_corrections)]
 ReservationsDep = Annotated[Reservations, Depends(_reservations)]
 UsageDep = Annotated[Usage, Depends(_usage)]
 RatingDep = Annotated[Rating, Depends(_rating)]

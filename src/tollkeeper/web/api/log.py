@@ -42,7 +42,12 @@ class LoggedShown(Shown):
     time: Instant
     received_at: Instant
     quantity: str = Field(examples=["1"])
-    data: dict[str, Any] | None = Field(examples=[{"tokens": 1250}])
+    data: dict[str, Any] | None = Field(description="As it was sent.", examples=[{"tokens": 1250}])
+    state: Literal["active", "amended", "voided"] = Field(
+        description="`amended`: `amended` counts in the place of `data`. `voided`: it counts no more."
+    )
+    correction: str | None = Field(description="Which correction voided or amended it last.", examples=[None])
+    amended: dict[str, Any] | None = Field(examples=[None])
 
 
 class LogPage(Shown):
@@ -70,6 +75,9 @@ def list_log(query: Annotated[LogQuery, Query()], usage: UsageDep, caller: Calle
             "received_at": show_instant(event.received_at),
             "quantity": str(event.quantity),
             "data": None if event.data is None else msgspec.Raw(event.data.encode()),
+            "state": event.state,
+            "correction": event.correction,
+            "amended": None if event.amended is None else msgspec.Raw(event.amended.encode()),
         }
         for event in found
     ]

@@ -9,7 +9,18 @@ from typing import Any
 
 import apsw
 
-from tollkeeper.core.events import CHECK_SOURCE, GATE, TEXT, UUID_RANDOM, LogRow, Outcome, digest_id, unpack_id
+from tollkeeper.core.events import (
+    AMEND,
+    CHECK_SOURCE,
+    GATE,
+    TEXT,
+    UUID_RANDOM,
+    LogRow,
+    Outcome,
+    digest_id,
+    pack_id,
+    unpack_id,
+)
 from tollkeeper.core.metering import NANOS
 from tollkeeper.storage.sql.usage.extras import CombinationCap, Extras
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
@@ -25,6 +36,10 @@ UPSERT_UNMATCHED = """
 INSERT INTO unmatched VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET events = events + excluded.events, last_seq = excluded.last_seq
 """
+# what counts of it now may be sent again, as what was sent at first may
+AMENDED_TO = f"""
+SELECT 1 FROM corrected c JOIN events x ON x.seq = c.seq WHERE c.event = ? AND x.flags >> 1 = {AMEND} AND x.data = ?
+"""  # noqa: S608 - constants only
 DAY_US = 86_400_000_000
 
 NamesCache = dict[str, int]
@@ -125,11 +140,21 @@ class UsageLog:
             self._forget()
             raise
 
+    def corrected(self, last_seq: int) -> None:
+        """A transaction of corrections is durable; `last_seq` is the log's last sequence number now."""
+        self.last_seq = last_seq
+        self.forget_caps()
+        self._random.committed(last_seq)
+
+    def forget_caps(self) -> None:
+        """Rows went, and their subjects and combinations with them: what is left is read again."""
+        self._subjects.forget()
+        self._combinations.forget()
+
     def _forget(self) -> None:
         for cache in self._names.values():
             cache.clear()  # numbers given in the lost transaction
-        self._subjects.forget()
-        self._combinations.forget()
+        self.forget_caps()
         if self.db.in_transaction:
             self._execute("ROLLBACK")
         self._random.rolled_back()
@@ -274,6 +299,20 @@ class UsageLog:
             outcomes.append(Outcome("accepted", seq))
         return outcomes, kept
 
+    def seq_of(self, environment: int, source: str, id: str) -> int | None:
+        """The sequence of an event from outside, or of a check whose caller gave the id; the event may be gone since."""
+        kind, stored = pack_id(id)
+        if kind in (TEXT, UUID_RANDOM):
+            return self._random.find(digest_id(environment, source, id))
+        number = self._one("SELECT number FROM names WHERE kind = 's' AND name = ?", (source,))
+        assert isinstance(stored, bytes)
+        if number is None:
+            return None
+        found = self._one(
+            "SELECT seq FROM timed_ids WHERE key = ?", (timed_key(stored, number, kind << 1 | environment),)
+        )
+        return None if found is None else int(found)
+
     def known(self, row: LogRow) -> Outcome | None:
         """Whether the id of a row from outside was logged before, and with the same content. Writes nothing."""
         digest = row[3]
@@ -307,5 +346,5 @@ class UsageLog:
             and subject == self._number("u", row[5])
             and customer == self._number("c", row[6])
             and quantity == row[8]
-            and data == row[9]
+            and (data == row[9] or self._one(AMENDED_TO, (seq, row[9])) is not None)
         )

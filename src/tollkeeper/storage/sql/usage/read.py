@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 from tollkeeper.core.aggregation import rank
-from tollkeeper.core.events import LoggedEvent, unpack_id
+from tollkeeper.core.events import AMEND, VOID, LoggedEvent, unpack_id
 from tollkeeper.core.metering import NANOS, Aggregation, Meter
 from tollkeeper.core.usage import OTHER, CellRow, DistinctRow, KeptRow, Touched, UnmatchedType
 from tollkeeper.storage.sql.usage.connection import connect
@@ -26,6 +26,16 @@ TOTALS = f"""{DAYS}
 SELECT r.meter, sum(r.units / {NANOS}), sum(r.units % {NANOS}), sum(r.nanos) FROM days CROSS JOIN rollups r
   ON r.day = days.day AND r.environment = :environment AND r.customer = :customer
 WHERE r.cell >= :start AND r.cell < :end GROUP BY r.meter
+"""  # noqa: S608 - constants only
+
+FIRST_CORRECTION = VOID << 1
+"""Flags below are those of events."""
+EVENTS = f"""
+SELECT e.*, x.flags >> 1, (SELECT id FROM corrections WHERE number = c.correction), iif(x.flags >> 1 = {AMEND}, x.data, NULL)
+FROM events e
+LEFT JOIN corrected c ON c.event = e.seq AND c.seq = (SELECT max(seq) FROM corrected WHERE event = e.seq)
+LEFT JOIN events x ON x.seq = c.seq
+WHERE e.flags < {FIRST_CORRECTION} AND e.seq > ? ORDER BY e.seq LIMIT ?
 """  # noqa: S608 - constants only
 
 STAYS_FIRST: dict[Aggregation, str] = {
@@ -239,7 +249,7 @@ class UsageReader:
         return [UnmatchedType(*row) for row in rows]
 
     def events(self, after_seq: int = 0, limit: int | None = None) -> Iterator[LoggedEvent]:
-        """The log in order."""
+        """The events of the log in order, each with what became of it since."""
         db = self._db()
         names: dict[int, str] = {}
 
@@ -250,9 +260,9 @@ class UsageReader:
                 names[number] = str(db.execute("SELECT name FROM names WHERE number = ?", (number,)).get)
             return names[number]
 
-        for seq, time, delay, flags, source, type, subject, customer, epoch, quantity, id, data in db.cursor().execute(
-            "SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, -1 if limit is None else limit)
-        ):
+        rows: Any = db.cursor().execute(EVENTS, (after_seq, -1 if limit is None else limit))
+        for seq, time, delay, flags, source, type, subject, customer, epoch, quantity, id, data, *corrected in rows:
+            kind, correction, amended = corrected
             yield LoggedEvent(
                 seq,
                 "test" if flags & 1 else "live",
@@ -266,6 +276,9 @@ class UsageReader:
                 epoch,
                 quantity,
                 data,
+                {None: "active", AMEND: "amended", VOID: "voided"}[kind],
+                correction,
+                amended,
             )
 
     def touched(self, after_seq: int, most: int) -> tuple[list[Touched], int]:

@@ -41,6 +41,7 @@ def compact(log: UsageLog, before_us: int, most: int) -> Compacted:
         if removed:
             log.db.executemany("DELETE FROM timed_ids WHERE key = ?", keys)
             log.db.execute("DELETE FROM events WHERE seq <= ?", (newest,))
+            log.db.execute("DELETE FROM corrected WHERE event <= ?", (newest,))
             known = log.db.execute("SELECT value FROM info WHERE key = 'compacted_until'").get
             until = latest if known is None else max(latest, int(known))
             log.db.executemany(SET_INFO, [("compacted_before_seq", str(newest + 1)), ("compacted_until", str(until))])

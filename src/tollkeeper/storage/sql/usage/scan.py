@@ -13,11 +13,13 @@ from typing import Any
 import apsw
 
 from tollkeeper.core.aggregation import Rank, rank
+from tollkeeper.core.events import AMEND
 from tollkeeper.core.metering import NANOS, Meter
 from tollkeeper.core.refold import OTHER_COMBINATION, OTHER_SUBJECT, Row, Uncertain
 from tollkeeper.core.refold_extras import Rows, Value
 from tollkeeper.storage.sql.usage.connection import connect
-from tollkeeper.storage.sql.usage.meters import read_definition
+from tollkeeper.storage.sql.usage.read import FIRST_CORRECTION
+from tollkeeper.storage.sql.usage.touched import meter_spans
 
 SCRATCH = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768;
@@ -48,10 +50,18 @@ MERGE = {
 # combinations by their text, since refolding does not know their numbers
 COMBINED = f"""CASE combination WHEN 0 THEN '' WHEN -1 THEN '{OTHER_COMBINATION}'
 ELSE (SELECT name FROM names WHERE number = combination) END"""  # noqa: S608 - constants only
-EVENTS = """
+EVENTS = f"""
 SELECT seq, time, flags, source, type, subject, customer, epoch, quantity, data FROM events
-WHERE seq > ? AND seq <= ? ORDER BY seq
-"""
+WHERE seq > ? AND seq <= ? AND flags < {FIRST_CORRECTION} ORDER BY seq
+"""  # noqa: S608 - constants only
+# what was corrected later than the rollups that were copied is left as it was then
+CORRECTED_EVENTS = f"""
+SELECT e.seq, e.time, e.flags, e.source, e.type, e.subject, e.customer, e.epoch, e.quantity,
+    iif(x.seq IS NULL, e.data, x.data)
+FROM events e LEFT JOIN events x ON x.seq = (SELECT max(seq) FROM corrected WHERE event = e.seq AND seq <= :last)
+WHERE e.seq > :after AND e.seq <= :upto AND e.flags < {FIRST_CORRECTION}
+    AND (x.seq IS NULL OR x.flags >> 1 = {AMEND}) ORDER BY e.seq
+"""  # noqa: S608 - constants only
 
 
 class LogScan:
@@ -62,6 +72,9 @@ class LogScan:
         self._scratch = apsw.Connection("")
         self._scratch.execute(SCRATCH + _create()).fetchall()  # to its end: a pragma answers rows
         self._names: dict[int, str] = {}
+        self._last_seq = 0
+        self.corrected = False
+        """Whether any event had been corrected when this began."""
 
     def close(self) -> None:
         self._db.close()
@@ -94,10 +107,7 @@ class LogScan:
 
     def meter_spans(self) -> list[tuple[int, Meter, int, int | None]]:
         """(number, meter, from_epoch, until_epoch)."""
-        rows = self._db.execute(
-            "SELECT number, key, definition, from_epoch, until_epoch FROM meters JOIN meter_epochs USING (number)"
-        )
-        return [(number, read_definition(key, text), since, until) for number, key, text, since, until in rows]
+        return meter_spans(self._db)
 
     def begin(self) -> int:
         """Copy every rollup as it is now; the sequence number of the last event they contain."""
@@ -119,14 +129,21 @@ class LogScan:
                     )
                 self._scratch.executemany(_insert("stored", table), rows)
             last_seq += int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").get)
+            if "corrected" in there:
+                self.corrected = self._db.execute("SELECT 1 FROM corrected LIMIT 1").get is not None
+        self._last_seq = last_seq
         return last_seq
 
     def first_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(min(seq), 0) FROM events").get)
 
     def rows(self, after_seq: int, upto_seq: int) -> Iterator[Row]:
-        """Events with after_seq < seq <= upto_seq, in order."""
-        found: Any = self._db.execute(EVENTS, (after_seq, upto_seq))
+        """Events with after_seq < seq <= upto_seq, in order, as they counted when this began: without the voided, the amended amended."""
+        if self.corrected:
+            values = {"after": after_seq, "upto": upto_seq, "last": self._last_seq}
+            found: Any = self._db.execute(CORRECTED_EVENTS, values)
+        else:
+            found = self._db.execute(EVENTS, (after_seq, upto_seq))
         return iter(found)
 
     def spill(self, taken: dict[str, Rows]) -> None:

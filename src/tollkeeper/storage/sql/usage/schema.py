@@ -82,12 +82,31 @@ CREATE TABLE seen (
 ) STRICT, WITHOUT ROWID;
 """
 
+V3 = """
+-- what was asked to be corrected. environment: 0 live, 1 test; selection and changes are JSON; upto: the log's last sequence then;
+-- position: the sequence of the last event it has dealt with; applied_at (µs) NULL: it has not come to its end
+CREATE TABLE corrections (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, environment INTEGER NOT NULL, action TEXT NOT NULL,
+    selection TEXT NOT NULL, data TEXT, reason TEXT NOT NULL, author TEXT NOT NULL, made_at INTEGER NOT NULL,
+    upto INTEGER NOT NULL, position INTEGER NOT NULL, events INTEGER NOT NULL, skipped INTEGER NOT NULL,
+    applied_at INTEGER, changes TEXT NOT NULL
+) STRICT;
+CREATE INDEX corrections_open ON corrections (number) WHERE applied_at IS NULL;
+
+-- an event, and the row of the log that corrected it: of several the last one holds. In `events` such a row has the kind 5 (void) or
+-- 6 (amend), the sequence of its event as its id, and the data of the amendment
+CREATE TABLE corrected (
+    event INTEGER NOT NULL, seq INTEGER NOT NULL, correction INTEGER NOT NULL REFERENCES corrections,
+    PRIMARY KEY (event, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 def migrations() -> list[str]:
     """The steps from an empty file; a step is never edited once released."""
     from tollkeeper.storage.sql.usage.random_ids import RandomIds
 
-    return [V1 + RandomIds.SCHEMA, V2]
+    return [V1 + RandomIds.SCHEMA, V2, V3]
 
 
 def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]]) -> None:

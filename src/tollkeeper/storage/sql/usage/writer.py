@@ -18,10 +18,12 @@ from typing import Any
 
 import apsw
 
+from tollkeeper.core.corrections import Applied, Batch
 from tollkeeper.core.errors import InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import LogRow, Outcome, Submission
 from tollkeeper.core.stats import Histogram
 from tollkeeper.storage.sql.usage.connection import connect
+from tollkeeper.storage.sql.usage.corrections import apply
 from tollkeeper.storage.sql.usage.log import UsageLog
 
 logger = logging.getLogger("tollkeeper.usage")
@@ -129,6 +131,26 @@ class UsageWriter:
         """What the log would answer to a row whose id it has; None when the id is new. After all that was put before."""
         outcome: Outcome | None = self.call(lambda log: log.known(row))
         return outcome
+
+    def seq_of(self, environment: int, source: str, id: str) -> int | None:
+        """The sequence of an event by its id, of those that the gate did not make."""
+        seq: int | None = self.call(lambda log: log.seq_of(environment, source, id))
+        return seq
+
+    def correct(self, batch: Batch) -> Applied:
+        """Commit a batch of a correction, between two commits of usage, or raise StorageUnavailable or InvalidRequest and nothing of it."""
+        try:
+            applied: Applied = self.call(lambda log: apply(log, batch))
+        except (OverflowError, apsw.ConstraintError) as error:
+            raise InvalidRequest(
+                f"The total of this meter would no longer fit in 64 bits ({error}); nothing was corrected."
+            ) from None
+        except apsw.Error as error:
+            logger.error("correction failed: %s", error)
+            raise StorageUnavailable(
+                f"The usage log did not take the write ({error}). Send the same correction again, by its id."
+            ) from error
+        return applied
 
     def close(self) -> None:
         """Commit what is queued, checkpoint, close. Idempotent."""
