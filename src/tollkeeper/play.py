@@ -1,4 +1,4 @@
-"""A sandbox of Stripe beside the server, on a thread of its own: what `tollkeeper demo` and `wrap` collect money with while there is no account."""
+"""A sandbox of Stripe beside the server, on a thread of its own: what `demo` and `wrap` collect money with while there is no account."""
 
 from __future__ import annotations
 
