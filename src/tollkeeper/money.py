@@ -82,9 +82,6 @@ class Money:
 
         self.provider = StripeAccount(calls, portal_configuration)
         self.inbox.account = self.provider.environment
-        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.provider.name)
-        self.effects |= subscription_effects(self.subscriptions, toll.clock)
-        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.inbox_effects = InboxEffects(toll.database, toll.clock, self.provider, self.effects)
         inbox = Runner([Step("inbox", self.inbox_effects.run_once, INBOX_SECONDS)], toll.clock)
         self.inbox.on_stored = inbox.wake
@@ -92,6 +89,9 @@ class Money:
         every = POLL_SECONDS[self.provider.environment]
         self.runners += [inbox, Runner([Step("event_poll", self.event_poll.run_once, every)], toll.clock)]
         self._send_usage(toll, self.provider)
+        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports, self.provider.name)
+        self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
