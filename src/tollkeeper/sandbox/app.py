@@ -54,6 +54,7 @@ from tollkeeper.sandbox import (
 )
 from tollkeeper.sandbox.api import Api, Receive, Scope, Send
 from tollkeeper.sandbox.control import control_routes
+from tollkeeper.sandbox.page import page_routes
 from tollkeeper.sandbox.store import Store
 from tollkeeper.sandbox.world import World
 
@@ -91,7 +92,7 @@ _FORGET_TICKS = 72_000
 
 def routes(world: World) -> list[BaseRoute]:
     """Everything that is not Stripe's API."""
-    return list(control_routes(world))
+    return [*control_routes(world), *page_routes(world)]
 
 
 class Sandbox:

@@ -156,6 +156,17 @@ class MeterLedger:
             )
         ]
 
+    def recent(self, most: int) -> list[tuple[str, str, int, str, int]]:
+        """The hours counted last: customer, meter, events, sum, hour."""
+        return self._query(
+            "SELECT h.customer, h.meter, h.events, h.total, h.hour FROM "
+            "(SELECT DISTINCT customer, meter, timestamp - timestamp % 3600 AS hour FROM "
+            "(SELECT customer, meter, timestamp FROM meter_events WHERE meter != '' ORDER BY sequence DESC LIMIT 500)) AS r "
+            "JOIN meter_hours AS h ON h.customer = r.customer AND h.meter = r.meter AND h.hour = r.hour "
+            "ORDER BY h.hour DESC LIMIT ?",
+            (most,),
+        ).fetchall()
+
     def count(self) -> int:
         """All events ever received."""
         return int(self._query("SELECT coalesce(max(sequence), 0) FROM meter_events").fetchone()[0])

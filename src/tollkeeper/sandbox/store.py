@@ -89,7 +89,8 @@ class Store:
         self.database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         if self._durable:
             self.database.execute("PRAGMA journal_mode = WAL")
-            self.database.execute("PRAGMA synchronous = NORMAL")
+            self.database.execute("PRAGMA wal_autocheckpoint = 10000")
+            self.database.execute("PRAGMA synchronous = OFF")  # kept through a kill, not through a power cut
         else:
             self.database.execute("PRAGMA journal_mode = OFF")
             self.database.execute("PRAGMA synchronous = OFF")

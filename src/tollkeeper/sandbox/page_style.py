@@ -1,0 +1,70 @@
+"""The look of the sandbox's pages, and the frame they share. Nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+STYLE: Final = """
+:root{--paper:#fff;--ground:#f5f6f8;--ink:#1a1d23;--soft:#5c6470;--line:#dfe3e8;--accent:#4f46e5;--accent-ink:#fff;
+--good:#12715b;--good-ground:#e3f5ef;--warn:#8a5300;--warn-ground:#fdf1dc;--bad:#a62b2b;--bad-ground:#fbe7e7;--quiet:#eceff3}
+@media (prefers-color-scheme:dark){:root{--paper:#1b1f26;--ground:#12151a;--ink:#e8eaee;--soft:#9aa3b0;--line:#313843;--accent:#8b85f7;
+
+--accent-ink:#12151a;--good:#6fd6b6;--good-ground:#16352d;--warn:#eab968;--warn-ground:#382a12;--bad:#f09a9a;--bad-ground:#3d1d1d;--quiet:#272d36}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
+main{max-width:1120px;margin:0 auto;padding:28px 20px 56px}
+h1{font-size:24px;line-height:1.2;margin:0;letter-spacing:-.01em}
+h2{font-size:16px;margin:0;display:flex;justify-content:space-between;align-items:baseline;gap:12px}
+h2 a{font-size:13px;font-weight:500}
+a{color:var(--accent);text-decoration:none}a:hover{text-decoration:underline}
+code,.id{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-size:13px}
+.id{color:var(--soft);white-space:nowrap}
+header{display:flex;flex-wrap:wrap;gap:12px 24px;justify-content:space-between;align-items:flex-end}
+header p{margin:4px 0 0;color:var(--soft)}
+.clock{font-variant-numeric:tabular-nums;text-align:right}.clock strong{font-size:18px;display:block}
+form{display:inline-flex;flex-wrap:wrap;gap:6px;margin:8px 0 0}
+button{font:inherit;font-size:13px;font-weight:550;padding:5px 11px;border-radius:7px;border:1px solid var(--line);background:var(--paper);
+color:var(--ink);cursor:pointer}
+button:hover{border-color:var(--accent)}:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin:20px 0 0}
+.tile,section{background:var(--paper);border:1px solid var(--line);border-radius:10px}
+.tile{padding:12px 16px}.tile b{display:block;font-size:24px;line-height:1.25;font-variant-numeric:tabular-nums}
+.tile span{color:var(--soft)}
+section{padding:16px 20px;margin-top:16px;overflow-x:auto}
+.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:0 16px;align-items:start}
+.two>*{min-width:0}
+@media (max-width:520px){.two{grid-template-columns:minmax(0,1fr)}.clock{text-align:left}}
+table{border-collapse:collapse;width:100%;font-size:14px;margin-top:8px}
+th,td{padding:6px 14px 6px 0;text-align:left;border-top:1px solid var(--line);vertical-align:top}
+th{border-top:0;color:var(--soft);font-weight:600;font-size:13px;white-space:nowrap}
+th:last-child,td:last-child{padding-right:0}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.none{color:var(--soft);margin:8px 0 0}
+.mark{display:inline-block;padding:0 8px;border-radius:99px;font-size:12.5px;font-weight:550;background:var(--quiet);color:var(--soft);
+white-space:nowrap}
+.mark.good{background:var(--good-ground);color:var(--good)}.mark.warn{background:var(--warn-ground);color:var(--warn)}
+.mark.bad{background:var(--bad-ground);color:var(--bad)}
+footer{margin-top:20px;color:var(--soft);font-size:13px}
+"""
+POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_GOOD = frozenset({"active", "paid", "succeeded", "complete", "enabled", "trialing", "won", "200"})
+_WARN = frozenset({"open", "past_due", "incomplete", "requires_action", "draft", "paused", "pending", "processing"})
+_BAD = frozenset({"unpaid", "uncollectible", "failed", "incomplete_expired", "lost", "needs_response"})
+
+
+def mark(text: str) -> str:
+    """A status as a coloured label."""
+    kind = " good" if text in _GOOD else " warn" if text in _WARN else " bad" if text in _BAD else ""
+    return f'<span class="mark{kind}">{escape(text.replace("_", " "))}</span>'
+
+
+def document(title: str, body: str) -> str:
+    """A whole page. `body` is HTML."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>"
+    )
