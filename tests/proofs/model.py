@@ -32,6 +32,12 @@ class Used:
     subject: str | None
     at: int
     adds: dict[str, Decimal]
+    type: str = ""
+    meters: tuple[str, ...] = ()
+    data: dict[str, Any] | None = None
+    voided: bool = False
+    also: set[str] = field(default_factory=set)
+    """What it was amended to, which may be sent again as well."""
 
 
 @dataclass
@@ -118,25 +124,45 @@ class Reference:
                 adds[other] = Decimal(1)
         what = json.dumps([type, key.id, key.customer, property, cost])
         at = now // 1000 * 1000
-        used = Used(what, key.environment, key.customer, key.id, at, adds)
+        sent = None if property is None else {property: amount}
+        used = Used(what, key.environment, key.customer, key.id, at, adds, type, self.meters, sent)
         return self.record((key.environment, "tollkeeper:check", id or f"gate {len(self.events)}"), used)
 
     def event(self, environment: str, event: Any, customer: str, at: int) -> str:
-        adds: dict[str, Decimal] = {}
-        for meter in self.meters:
-            type, property = METERS[meter]
-            if type == event.type:
-                if property is None:
-                    adds[meter] = Decimal(1)
-                elif property in (event.data or {}):
-                    adds[meter] = Decimal(event.data[property])
-        what = json.dumps([event.type, event.subject, customer, event.data], sort_keys=True, default=repr)
-        used = Used(what, environment, customer, event.subject, at, adds)
+        adds = self.adds(event.type, self.meters, event.data)
+        what = fingerprint(event.type, event.subject, customer, event.data)
+        used = Used(what, environment, customer, event.subject, at, adds, event.type, self.meters, event.data)
         return self.record((environment, event.source, event.id), used)
+
+    @staticmethod
+    def adds(type: str, meters: tuple[str, ...], data: dict[str, Any] | None) -> dict[str, Decimal]:
+        found: dict[str, Decimal] = {}
+        for meter in meters:
+            of_type, property = METERS[meter]
+            if of_type == type:
+                if property is None:
+                    found[meter] = Decimal(1)
+                elif property in (data or {}):
+                    found[meter] = Decimal((data or {})[property])
+        return found
+
+    def void(self, where: tuple[str, str, str]) -> None:
+        event = self.events[where]
+        event.voided, event.adds = True, {}
+
+    def amend(self, where: tuple[str, str, str], data: dict[str, Any]) -> None:
+        """Of an event from outside."""
+        event = self.events[where]
+        event.adds, event.data = self.adds(event.type, event.meters, data), data
+        event.also.add(fingerprint(event.type, event.subject, event.customer, data))
 
     def record(self, where: tuple[str, str, str], used: Used) -> str:
         known = self.events.get(where)
         if known is None:
             self.events[where] = used
             return "accepted"
-        return "duplicate" if known.what == used.what else "conflict"
+        return "duplicate" if used.what in {known.what, *known.also} else "conflict"
+
+
+def fingerprint(type: str, subject: str | None, customer: str, data: dict[str, Any] | None) -> str:
+    return json.dumps([type, subject, customer, data], sort_keys=True, default=repr)

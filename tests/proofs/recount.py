@@ -34,10 +34,12 @@ def refolded_log(app: Tollkeeper) -> Folded:
     ]
     folded: Folded = {}
     for event in app.usage_file.reader.events():
+        if event.state == "voided":
+            continue
         account: Any = app.gate.account_of(event.environment, event.customer)  # type: ignore[arg-type]
         start = period_at(account.anchor, account.zone, event.time)[0] // 1_000_000
         cell = max(event.time // 1_000_000 // 900 * 900, start)
-        data = json.loads(event.data or "{}", parse_float=Decimal)
+        data = json.loads(event.amended or event.data or "{}", parse_float=Decimal)
         for number, meter, since, until in epochs:
             if meter["event_type"] != event.type or not (
                 since <= event.epoch and (until is None or event.epoch < until)

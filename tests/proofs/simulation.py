@@ -19,6 +19,8 @@ from typing import Any
 import apsw
 
 from tollkeeper.bootstrap import canonical_json
+from tollkeeper.core.corrections import Applied, EventCompacted, EventVoided, Selection
+from tollkeeper.core.corrections import Batch as Batch_
 from tollkeeper.core.customers import Customer, Subscription
 from tollkeeper.core.errors import Conflict, InvalidRequest, StorageUnavailable
 from tollkeeper.core.events import LogRow, Outcome, UsageEvent
@@ -30,11 +32,14 @@ from tollkeeper.core.metering import Filter, Meter
 from tollkeeper.core.periods import period_at
 from tollkeeper.core.plans import Plan, Quota, RateLimit
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.corrections import Asked, Corrections
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import Batch, Ingest
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.snapshots import MeterView
+from tollkeeper.storage.sql.usage.corrected import CorrectionReader
+from tollkeeper.storage.sql.usage.corrections import apply
 from tollkeeper.storage.sql.usage.extras import CombinationCap
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.meters import MeterRegistry
@@ -110,6 +115,9 @@ class World:
     values: int = 0
     grouped: int = 0
     overflowed: int = 0
+    corrected: int = 0
+    resumed: int = 0
+    twice: int = 0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -163,6 +171,8 @@ class World:
         self.reader = SimReader(self.db)
         self.gate = Gate(self, self, self.reader, self.table, clock)  # type: ignore[arg-type]
         self.reservations = Reservations(self.gate, self, self.table, b"secret")  # type: ignore[arg-type]
+        reader = CorrectionReader(self.reader)
+        self.corrections = Corrections(self.gate, self, reader, self.reader, canonical_json, self.calendar, clock)  # type: ignore[arg-type]
         self.ingest = Ingest(self.gate, self, self.table, canonical_json, lambda _: None, clock)  # type: ignore[arg-type]
 
     # what may happen
@@ -179,8 +189,10 @@ class World:
                 self.move,
                 self.crash,
                 self.apply,
+                self.correct_some,
+                self.resume,
             ),
-            (8, 6, 3, 3, 0.7, 7, 3, 0.4, 0.3),
+            (8, 6, 3, 3, 0.7, 7, 3, 0.4, 0.3, 2, 1),
         )[0]
         action()
 
@@ -373,6 +385,103 @@ class World:
         self.log._execute = failing(self.db.execute)  # type: ignore[method-assign,assignment]
         self.log._executemany = failing(self.db.executemany)  # type: ignore[method-assign,assignment]
 
+    # corrections: the schedule has them at once, as they wait for nothing but the writer
+
+    def seq_of(self, environment: int, source: str, id: str) -> int | None:
+        try:
+            return self.log.seq_of(environment, source, id)
+        except apsw.IOError as error:
+            raise StorageUnavailable(str(error)) from None
+
+    def correct(self, batch: Batch_) -> Applied:
+        try:
+            return apply(self.log, batch)
+        except apsw.IOError as error:
+            self.faults += 1
+            raise StorageUnavailable(str(error)) from None
+        finally:
+            self.log._execute, self.log._executemany = self.db.execute, self.db.executemany
+
+    def calendar(self, environment: str, customer: str) -> tuple[int, str, str]:
+        grant = self.customers[environment, customer]
+        return (*grant.calendar, grant.customer.zone)
+
+    def correct_some(self) -> None:
+        """Void or amend an event or a range, perhaps not to its end; now and then a statement fails."""
+        events = list(self.reader.events())
+        if not events:
+            return
+        event = self.chance.choice(events)
+        if self.chance.random() < 0.15:
+            event = self.chance.choice([one for one in events if one.state == "voided"] or events)
+        selection = Selection(event.id, event.source)
+        if self.chance.random() < 0.4:
+            start = event.time - self.chance.choice((0, 900, 86400, 20 * 86400)) * 1_000_000
+            end = event.time + self.chance.choice((1, 900, 86400, 20 * 86400)) * 1_000_000
+            narrower = self.chance.choice(({}, {"customer": event.customer}, {"type": event.type}, {"meter": "tokens"}))
+            selection = Selection(start=start, end=end, **narrower)
+        data = None
+        if self.chance.random() < 0.5:
+            number = self.chance.randrange(9)
+            data = {"tokens": number, **({"model": "abcd"[number % 4]} if number % 3 else {})}
+        asked = Asked("void" if data is None else "amend", event.environment, selection, "r", "a", data)  # type: ignore[arg-type]
+        if self.chance.random() < 0.15:
+            self.fail_at(self.chance.randrange(40))
+        begun = self.corrections._trail.open() is not None
+        try:
+            tried = self.corrections.preview(asked)
+            made = self.corrections.correct(asked, self.chance.choice((None, 1, 1)))
+        except StorageUnavailable:
+            return
+        except EventVoided:
+            assert begun or event.state == "voided"
+            self.twice += 1
+            return
+        except EventCompacted:
+            return
+        finally:
+            self.log._execute, self.log._executemany = self.db.execute, self.db.executemany
+        assert begun or tried.changes == made.changes  # what was begun comes to its end first
+        self.corrected += made.events
+
+    def resume(self) -> None:
+        if self.chance.random() < 0.15:
+            self.fail_at(self.chance.randrange(40))
+        try:
+            begun = self.corrections._trail.open() is not None
+            self.corrections.run_once()
+            self.resumed += begun
+        except StorageUnavailable:
+            return
+        finally:
+            self.log._execute, self.log._executemany = self.db.execute, self.db.executemany
+
+    def hold_corrections(self) -> None:
+        """Each event is as the trail says, read from its beginning, once all of it has come to its end."""
+        while self.corrections.run_once():
+            pass
+        trail = [*self.corrections.list("live", None, 1000), *self.corrections.list("test", None, 1000)]
+        for event in self.reader.events():
+            state, data = "active", event.data
+            for one in sorted(trail, key=lambda one: one.number):
+                selected = one.selection
+                if state == "voided" or event.seq > one.upto or event.environment != one.environment:
+                    continue
+                if selected.id is None:
+                    wanted = selected.start <= event.time < selected.end and (
+                        selected.customer in (None, event.customer)
+                        and selected.type in (None, event.type)
+                        and (selected.meter is None or (event.type == "llm" and "tokens" in json.loads(data or "{}")))
+                    )
+                else:
+                    wanted = (selected.id, selected.source) == (event.id, event.source)
+                if wanted and one.action == "void":
+                    state = "voided"
+                elif wanted and one.data != data:
+                    state, data = "amended", one.data
+            assert event.state == state
+            assert event.amended == (data if state == "amended" else None)
+
     def move(self) -> None:
         self.now += self.chance.choice((1, 10, 900, 86400, 20 * 86400)) * SECOND * self.chance.randint(0, 2)
 
@@ -391,7 +500,7 @@ class World:
     def hold(self) -> None:
         """Counted once; rollups equal the log refolded; memory equals the log and what is pending; no hard quota is passed."""
         logged = {(e.environment, e.source, e.id): e for e in self.reader.events()}
-        assert len(logged) == self.db.execute("SELECT count(*) FROM events").get
+        assert len(logged) == self.db.execute("SELECT count(*) FROM events WHERE flags < 10").get
         assert self.acknowledged.keys() <= logged.keys()
         for where, (customer, type, value, time) in self.acknowledged.items():
             event = logged[where]
@@ -411,13 +520,16 @@ class World:
         ]
         folded: dict[str, dict[Any, Any]] = {"rollups": {}, "dimensions": {}, "kept": {}, "seen": {}}
         combinations: dict[Any, set[str]] = {}
+        crowded = self.crowded()
         kept: dict[Any, list[Any]] = {}
         for event in self.reader.events():
             grant = self.customers[event.environment, event.customer]
             assert grant.subscription is not None
             start = period_at(grant.subscription.anchor, grant.subscription.zone, event.time)[0] // 1_000_000
             cell = max(event.time // 1_000_000 // 900 * 900, start)
-            data = json.loads(event.data or "{}")
+            data = json.loads(event.amended or event.data or "{}")
+            if event.state == "voided":
+                continue
             for number, meter, since, until in epochs:
                 if meter["event_type"] != event.type or not since <= event.epoch < until:
                     continue
@@ -435,7 +547,7 @@ class World:
                     texts = [None if data.get(name) is None else str(data[name]) for name in meter["group_by"]]
                     combination = json.dumps(texts, separators=(",", ":"))
                     known = combinations.setdefault((*key[:3], start), set())
-                    if combination not in known and len(known) >= MOST_COMBINATIONS:
+                    if (*key[:3], start) in crowded or (combination not in known and len(known) >= MOST_COMBINATIONS):
                         combination = "other"
                     else:
                         known.add(combination)
@@ -451,28 +563,55 @@ class World:
         folded["kept"] = {key: max(found)[1] for key, found in kept.items()}
         return folded
 
+    def crowded(self) -> set[tuple[int, str, int, int]]:
+        """Of which (environment, customer, meter, period) corrections may have freed places for other combinations than the first."""
+        found: dict[tuple[int, str], bool] = {}
+        for event in self.reader.events():
+            who = (int(event.environment == "test"), event.customer)
+            found[who] = found.get(who, False) or event.state != "active"
+        places: set[tuple[int, str, int, int]] = set()
+        for environment, customer, number, cell in self.db.execute(
+            "SELECT DISTINCT environment, name, meter, cell FROM dimensions JOIN names ON number = customer"
+        ):
+            if found.get((environment, customer)):
+                places.add((environment, customer, number, self.start_of(environment, customer, cell)))
+        return places
+
+    def start_of(self, environment: int, customer: str, cell: int) -> int:
+        grant = self.customers[("live", "test")[environment], customer]
+        assert grant.subscription is not None
+        return period_at(grant.subscription.anchor, grant.subscription.zone, cell * 1_000_000)[0] // 1_000_000
+
     def stored(self) -> dict[str, dict[Any, Any]]:
         """The tables as they are."""
         who = "environment, c.name, meter, cell"
         what = f"""{who}, CASE combination WHEN 0 THEN '' WHEN -1 THEN 'other'
             ELSE (SELECT name FROM names WHERE number = combination) END"""
         read = self.db.execute
+        crowded = self.crowded()
+
+        def whole(key: list[Any]) -> tuple[Any, ...]:
+            if len(key) < 5 or key[4] == "" or (*key[:3], self.start_of(*key[:2], key[3])) not in crowded:
+                return tuple(key)
+            return (*key[:4], "other")
+
         found: dict[str, dict[Any, Any]] = {"rollups": {}, "dimensions": {}, "kept": {}, "seen": {}}
         for table, columns in (("rollups", who), ("dimensions", what)):
             rows = read(f"SELECT {columns}, events, units, nanos FROM {table} JOIN names c ON c.number = customer")
             for *key, events, units, nanos in rows:
-                add(found[table], tuple(key), units * 10**9 + nanos, events)
+                add(found[table], whole(key), units * 10**9 + nanos, events)
         for *key, units, nanos, time, seq in read(
             f"SELECT {what}, units, nanos, time, seq FROM kept JOIN names c ON c.number = customer"
         ):
             assert nanos == 0
-            kept = found["kept"].setdefault(tuple(key), [])
+            kept = found["kept"].setdefault(whole(key), [])
             kept.append((units, time, seq))
         largest = {n for (n,) in read("SELECT number FROM meters WHERE key = 'largest'")}
         for key, kept in found["kept"].items():  # one for each subject
             found["kept"][key] = max(kept, key=lambda one: (one[0], -one[2]) if key[2] in largest else (one[1], one[2]))
         for *key, events in read(f"SELECT {what}, value, events FROM seen JOIN names c ON c.number = customer"):
-            add(found["seen"], tuple(key), 0, events)
+            *place, value = key
+            add(found["seen"], (*whole(place), value), 0, events)
         return found
 
     def hold_rollups(self) -> None:
@@ -495,6 +634,7 @@ class World:
     def finish(self) -> None:
         while self.queue:
             self.commit()
+        self.hold_corrections()
         self.hold()
         read = self.db.execute
         self.kept, self.values = (read(f"SELECT count(*) FROM {table}").get for table in ("kept", "seen"))  # type: ignore[assignment]

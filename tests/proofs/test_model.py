@@ -17,9 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from spine import SECOND, START, ManualClock
 from tollkeeper.bootstrap import Tollkeeper
+from tollkeeper.core.corrections import EventVoided, Selection
 from tollkeeper.core.errors import Conflict, NotFound
 from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.usage import Window
+from tollkeeper.services.corrections import Asked
 from tollkeeper.upkeep import backups
 
 from .model import DAY_US, METERS, Buyer, OwnKey, Reference
@@ -172,6 +174,50 @@ class Interleaving(RuleBasedStateMachine):
             if not -300 <= age <= 35 * 86_400:
                 at = None
         return UsageEvent(id, type, source, **fields), customer, at
+
+    # corrections
+
+    def sent(self, environment: str | None = None) -> list[tuple[str, str, str]]:
+        """Events that a caller gave the id of, and that are not older than what may be corrected."""
+        kept = self.now - 400 * DAY_US + 900_000_000
+        return [
+            where
+            for where, event in self.reference.events.items()
+            if not where[2].startswith("gate ") and event.at > kept and environment in (None, where[0])
+        ]
+
+    @precondition(lambda self: self.sent())
+    @rule(data=st.data(), amends=st.booleans(), value=VALUES)
+    def correct(self, data: st.DataObject, amends: bool, value: Any) -> None:
+        where = data.draw(st.sampled_from(self.sent()), label="event")
+        event = self.reference.events[where]
+        new = {"tokens": value} if amends and where[1] != "tollkeeper:check" else None
+        asked = Asked("void" if new is None else "amend", where[0], Selection(where[2], where[1]), "r", "a", new)  # type: ignore[arg-type]
+        try:
+            self.app.corrections.correct(asked)
+        except EventVoided:
+            assert event.voided
+            return
+        assert not event.voided
+        if new is None:
+            self.reference.void(where)
+        else:
+            self.reference.amend(where, new)
+
+    @rule(
+        environment=st.sampled_from(("live", "test")),
+        customer=st.sampled_from(tuple(ZONES)),
+        days=st.sampled_from((0, 1, 40)),
+    )
+    def void_a_range(self, environment: Any, customer: str, days: int) -> None:
+        start, end = self.now - days * DAY_US, self.now + 1
+        asked = Asked(
+            "void", environment, Selection(start=start, end=end, customer=customer, source="default"), "r", "a"
+        )
+        self.app.corrections.correct(asked)
+        for where, event in self.reference.events.items():
+            if where[:2] == (environment, "default") and event.customer == customer and start <= event.at < end:
+                self.reference.void(where)
 
     # changes
 

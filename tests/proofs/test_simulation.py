@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from tollkeeper.services import corrections
+
 from .simulation import QUOTA, World
 
 SOAK = bool(os.environ.get("TOLLKEEPER_SOAK"))
@@ -13,10 +15,15 @@ BLOCKS = 40 if SOAK else 8
 SEEDS = 500 if SOAK else 150
 
 
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corrections, "BATCH", 1)
+
+
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_schedule_keeps_the_invariants(block: int) -> None:
     names = ("faults", "crashes", "conflicts", "duplicates", "refused", "acknowledged")
-    seen = dict.fromkeys((*names, "kept", "values", "grouped", "overflowed"), 0)
+    seen = dict.fromkeys((*names, "kept", "values", "grouped", "overflowed", "corrected", "resumed", "twice"), 0)
     for seed in range(block * SEEDS, (block + 1) * SEEDS):
         world = World(seed)
         try:
@@ -33,13 +40,15 @@ def test_every_schedule_keeps_the_invariants(block: int) -> None:
             value = getattr(world, name)
             seen[name] += len(value) if isinstance(value, dict) else value
     # a schedule that meets nothing proves nothing
-    assert all(count > SEEDS // 4 for count in seen.values()), seen
+    rare = ("resumed", "twice")
+    assert all(count > SEEDS // (15 if name in rare else 4) for name, count in seen.items()), repr(seen)
 
 
 def test_a_hard_quota_is_never_passed_by_checks_alone() -> None:
     for seed in range(200 if not SOAK else 5000):
         world = World(seed)
         world.events = world.settle = world.check  # type: ignore[method-assign]
+        world.correct_some = lambda: None  # type: ignore[method-assign]
         world.move = lambda: None  # type: ignore[method-assign]
         for _ in range(80):
             world.step()

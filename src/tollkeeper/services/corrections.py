@@ -81,12 +81,16 @@ class Corrections:
     def correct(self, asked: Asked, most: int | None = None) -> Correction:
         """Make it, or go on with it: with `most`, that many events at most, to the next whole batch.
 
-        The same id again changes nothing twice. Raises NotFound, EventVoided, EventCompacted, Conflict (the id was used for another
+        The same id again changes nothing twice. Another one that was begun comes to its end first, so that corrections take effect in the
+        order in which they were asked for. Raises NotFound, EventVoided, EventCompacted, Conflict (the id was used for another
         correction), InvalidRequest, TooLarge, StorageUnavailable; after the last, the same id goes on where it ended.
         """
         with self._lock:
             correction = self._known(asked)
             if correction is None:
+                self._written(asked)  # refused before anything is gone on with
+                while (begun := self._trail.open()) is not None:
+                    self._go_on(begun, self._plan_of(begun), None)
                 correction, plan = self._reckoned(asked)
                 correction = self._go_on(correction, plan, most)
             elif correction.applied_at is None:

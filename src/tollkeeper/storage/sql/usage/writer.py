@@ -133,8 +133,13 @@ class UsageWriter:
         return outcome
 
     def seq_of(self, environment: int, source: str, id: str) -> int | None:
-        """The sequence of an event by its id, of those that the gate did not make."""
-        seq: int | None = self.call(lambda log: log.seq_of(environment, source, id))
+        """The sequence of an event by its id, of those that the gate did not make. Raises StorageUnavailable."""
+        try:
+            seq: int | None = self.call(lambda log: log.seq_of(environment, source, id))
+        except apsw.Error as error:
+            raise StorageUnavailable(
+                f"The usage log cannot be read ({error}). Nothing was changed; try again."
+            ) from error
         return seq
 
     def correct(self, batch: Batch) -> Applied:
