@@ -21,7 +21,6 @@ from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.provider_catalog import ProviderCatalog
-from tollkeeper.services.reconcile_events import EventPoll
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.services.subscription_effects import subscription_effects
@@ -31,7 +30,6 @@ from tollkeeper.settings import Settings
 
 GRACE_SECONDS = 5.0
 INBOX_SECONDS = 1.0
-POLL_SECONDS = {"live": 60.0, "test": 2.0}
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
 REPORT_SECONDS = 60.0
@@ -55,14 +53,15 @@ class Money:
         self.provider_catalog: ProviderCatalog | None = None
         self.doctor: Doctor | None = None
         self.inbox_effects: InboxEffects | None = None
-        self.event_poll: EventPoll | None = None
         self.subscriptions: Subscriptions | None = None
         self.local = settings.stripe_api_base is not None
         self.steps: list[Step] = []
         self.runners: list[Runner] = []
         self.effects: dict[str, Effect] = {}
         self.dispatcher: Dispatcher | None = None
-        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, toll.clock, None)
+        self.reports = Reports(
+            toll.database, toll.usage, toll.usage_file.reader, toll.usage_file.cuts, toll.clock, None
+        )
         self.inbox = Inbox(toll.database, toll.clock, secrets=read_secrets(settings.stripe_webhook_secret or ""))
         self.steps.append(
             Step("inbox_retention", self.inbox.forget, INBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE)
@@ -82,16 +81,14 @@ class Money:
 
         self.provider = StripeAccount(calls, portal_configuration)
         self.inbox.account = self.provider.environment
+        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.provider.name)
+        self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.inbox_effects = InboxEffects(toll.database, toll.clock, self.provider, self.effects)
         inbox = Runner([Step("inbox", self.inbox_effects.run_once, INBOX_SECONDS)], toll.clock)
         self.inbox.on_stored = inbox.wake
-        self.event_poll = EventPoll(toll.database, toll.clock, self.provider, self.inbox)
-        every = POLL_SECONDS[self.provider.environment]
-        self.runners += [inbox, Runner([Step("event_poll", self.event_poll.run_once, every)], toll.clock)]
+        self.runners.append(inbox)
         self._send_usage(toll, self.provider)
-        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports, self.provider.name)
-        self.effects |= subscription_effects(self.subscriptions, toll.clock)
-        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
@@ -103,7 +100,7 @@ class Money:
         """Reports and the outbox."""
         clock = toll.clock
         account = (provider.name, provider.environment)
-        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, clock, account)
+        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, toll.usage_file.cuts, clock, account)
         topics: dict[str, Topic] = {
             METER_EVENT: MeterEvents(
                 toll.database, provider, toll.database.pair_id, lag_us=0 if self.local else LAG_US

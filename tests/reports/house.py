@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ class House(Spine):
         """The services, as they are after a start."""
         app = self.app
         clock = self.time.clock()
-        self.reports = Reports(app.database, app.usage, app.usage_file.reader, clock, ("stripe", "live"))
+        self.reports = Reports(
+            app.database, app.usage, app.usage_file.reader, app.usage_file.cuts, clock, ("stripe", "live")
+        )
         self.meter_events = MeterEvents(app.database, self.provider, app.database.pair_id)
         self.lines = InvoiceLines(app.database, self.provider, Adjustments(clock))
         self.dispatcher = self.dispatcher_at()
@@ -110,10 +112,16 @@ class House(Spine):
             rows.provider_objects.put(self.object(kind, key, id))
 
     def unmap(self, kind: str, key: str) -> None:
-        with self.app.database.write() as rows:
-            rows.provider_objects._connection.execute(
+        with self.app.database.engine.connect() as connection:
+            connection.execute(
                 text("DELETE FROM provider_objects WHERE kind = :kind AND key = :key"), {"kind": kind, "key": key}
             )
+            connection.commit()
+
+    def forget_periods(self) -> None:
+        with self.app.database.engine.connect() as connection:
+            connection.execute(text("DELETE FROM billing_periods"))
+            connection.commit()
 
     def provided(self, meter: str = "api_calls") -> Decimal:
         """What the provider's meter has for the customer."""
@@ -153,7 +161,7 @@ class House(Spine):
         **data: Any,
     ) -> list[str]:
         """Events of the customer, `at` (µs) or now. Their ids. A millisecond goes by."""
-        time = datetime.fromtimestamp((at or self.now) / SECOND, UTC)
+        time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at or self.now)
         ids = []
         for _ in range(count):
             self.sent += 1

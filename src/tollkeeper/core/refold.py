@@ -7,7 +7,8 @@ only for a difference.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
@@ -66,9 +67,17 @@ class Refold:
     """Folds events in any order. `take` gives what was folded since the last call, so that memory stays bounded.
 
     Events of customers nobody knows any more (`unknown`), or whose periods moved, are not cut at periods; `uncut` holds both.
+    `cuts`: by environment and customer the instants (s, in order) at which cells are divided besides.
     """
 
-    def __init__(self, meters: MeterHistory, type_name: Callable[[int], str], period: Period) -> None:
+    def __init__(
+        self,
+        meters: MeterHistory,
+        type_name: Callable[[int], str],
+        period: Period,
+        cuts: Mapping[tuple[int, int], tuple[int, ...]] | None = None,
+    ) -> None:
+        self._cuts = cuts or {}
         self._meters = meters
         self._type_name = type_name
         self._period = period
@@ -147,6 +156,11 @@ class Refold:
             seconds = (-(1 << 62), 1 << 62)
         else:
             seconds = (found[0] // 1_000_000, found[1] // 1_000_000)
+        cuts = self._cuts.get((environment, customer))
+        if cuts:
+            place = bisect_right(cuts, at // 1_000_000)
+            start = max(seconds[0], cuts[place - 1]) if place else seconds[0]
+            seconds = (start, min(seconds[1], cuts[place]) if place < len(cuts) else seconds[1])
         self._periods[environment, customer] = seconds
         return seconds
 
@@ -182,13 +196,15 @@ class Difference(NamedTuple):
 class Uncertain(NamedTuple):
     """Where one side cannot know how the other divided its rows.
 
-    `uncut`: (environment, customer) whose periods nobody knows. `capped`: (day, environment, customer) with so many subjects that some
-    were folded together. `crowded`: (day, environment, customer, meter) the same with combinations.
+    `uncut`: (environment, customer) whose periods nobody knows; their `cuts` (s) are known nevertheless. `capped`: (day, environment,
+    customer) with so many subjects that some were folded together. `crowded`: (day, environment, customer, meter) the same with
+    combinations.
     """
 
     uncut: set[tuple[int, int]]
     capped: set[tuple[int, int, int]]
     crowded: set[tuple[int, int, int, int]]
+    cuts: Mapping[tuple[int, int], tuple[int, ...]] = {}
 
 
 def comparable(
@@ -205,8 +221,9 @@ def comparable(
             yield from members
             continue
         merged: dict[tuple[Any, ...], Value] = {}
+        cuts = uncertain.cuts.get((environment, customer), ())
         for key, value in members:
-            wide = _widened(key, layout, whole, together, crowded)
+            wide = _widened(key, layout, whole, together, crowded, cuts)
             before = merged.get(wide)
             if before is None:
                 merged[wide] = value
@@ -217,10 +234,14 @@ def comparable(
         yield from sorted(merged.items())
 
 
-def _widened(key: tuple[Any, ...], layout: Layout, whole: bool, together: bool, crowded: bool) -> tuple[Any, ...]:
+def _widened(
+    key: tuple[Any, ...], layout: Layout, whole: bool, together: bool, crowded: bool, cuts: tuple[int, ...]
+) -> tuple[Any, ...]:
     parts = list(key)
     if whole:
-        parts[layout.cell] -= parts[layout.cell] % CELL_SECONDS
+        cell = parts[layout.cell]
+        place = bisect_right(cuts, cell)
+        parts[layout.cell] = max(cell - cell % CELL_SECONDS, cuts[place - 1] if place else 0)
     if together:
         parts[layout.subject] = OTHER_SUBJECT
     if crowded and layout.combination is not None:

@@ -8,7 +8,7 @@ of the period's total, so the provider has to know sums alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
@@ -28,6 +28,8 @@ logger = logging.getLogger("tollkeeper.reports")
 
 ROWS = 20_000
 """Of the log, looked at together."""
+AHEAD_US = 300_000_000
+"""By how much an event's time may lie ahead."""
 GROUPS = 1_000
 """Customers' meters whose totals are taken in one turn."""
 
@@ -65,6 +67,12 @@ class Log(Protocol):
     def touched(self, after_seq: int, most: int) -> tuple[Sequence[Touch], int]: ...
 
 
+class Edges(Protocol):
+    def cut(self, environment: str, customer: str, instant: int) -> bool:
+        """Divide a customer's usage at an instant; false where that can no longer be done."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Total:
     """A meter's total of a period, and the revision of its book when it was taken."""
@@ -83,18 +91,21 @@ class Reports:
         database: Database,
         usage: Totals,
         log: Log,
+        edges: Edges,
         clock: Clock,
         account: tuple[str, Environment] | None,
     ) -> None:
         self._database = database
         self._usage = usage
         self._log = log
+        self._edges = edges
         self._clock = clock
         self._account = account
         self._adjustments = Adjustments(clock)
         self._mark = f"reports/{account[1]}" if account else ""
         self.made = 0
         self.unknown = 0
+        self.undivided = 0
         self.behind = False
 
     # the step
@@ -174,6 +185,7 @@ class Reports:
                 for meter, revision in self._meters(rows, period, only)
             ]
         seq = self._log.last_seq()
+        self._divide(period for period, _ in groups)
         totals = [
             _Total(period, meter, total, revision)
             for period, meter, revision in wanted
@@ -205,6 +217,7 @@ class Reports:
         if period is None or period.provider is None:
             return 0
         seq, now = self._log.last_seq(), self._clock.now_us()
+        self._divide([period])
         made = 0
         for meter, _ in list(self._meters(rows, period, None)):
             total = self._total(period, meter)
@@ -278,6 +291,17 @@ class Reports:
         rows.reports.put(book, now)
         self.made += 1
         return 1
+
+    def _divide(self, periods: Iterable[BillingPeriod]) -> None:
+        """See to it that no cell holds usage of two periods."""
+        now = self._clock.now_us()
+        for period in dict.fromkeys(periods):
+            for edge in (period.start, period.end):
+                if edge <= now + AHEAD_US and not self._edges.cut(period.environment, period.customer, edge):
+                    self.undivided += 1
+                    logger.warning(
+                        "usage of %s cannot be divided at %d any more: its events are gone", period.customer, edge
+                    )
 
     def _book(self, rows: Repositories, period: BillingPeriod, meter: str) -> UsageReport:
         found = rows.reports.get(period.environment, period.customer, meter, period.start)

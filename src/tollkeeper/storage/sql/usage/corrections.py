@@ -143,7 +143,7 @@ class _Work:
 
     def _take(self, event: Stored, place: Place, part: Part) -> tuple[int, int]:
         """Out of every row it was folded into; gives the cell and the subject of these."""
-        cell, subject = self._rollup_of(event, part.meter, place.cell)
+        cell, subject = self._rollup_of(event, part.meter, self._cell(event, place))
         self._add(event, part, cell, subject, -1)
         number = self._combination_of(event, part, cell, subject)
         key = (cell // 86400, self._environment, event.customer, part.meter)
@@ -162,7 +162,7 @@ class _Work:
     def _give(self, event: Stored, place: Place, part: Part, where: tuple[int, int] | None) -> None:
         """Into the rows beside those it was taken from; where no meter counted it, into those a new event would get."""
         if where is None:
-            cell, subject = place.cell, event.subject
+            cell, subject = self._cell(event, place), event.subject
             if not self._own_subject(event):
                 subject = self._log._subjects.fold(cell // 86400, self._environment, event.customer, subject)
         else:
@@ -179,6 +179,10 @@ class _Work:
         elif part.aggregation in KEPT and (event.customer, part.meter, event.quarter) not in self._refold:
             sql = UPSERT_KEPT.format(stays=STAYS[part.aggregation])
             self._execute(sql, (*key, part.units, part.nanos, event.time, event.seq))
+
+    def _cell(self, event: Stored, place: Place) -> int:
+        """The start of the cell that the event is in: of its calendar, or of a cut within it."""
+        return max(place.cell, self._log.cut_of(self._environment, event.customer, event.time // 1_000_000))
 
     def _own_subject(self, event: Stored) -> bool:
         """Whether its rollups always bear its own subject, however many there are."""
@@ -264,12 +268,13 @@ class _Work:
         kept: dict[tuple[int, int, int], Rank] = {}
         find: dict[tuple[int, bool, str | None, int], tuple[int, int, int]] = {}
         for event, place, part in self._live(customer, quarter, meter):
-            known = (event.subject, self._own_subject(event), part.combination, place.cell)
+            at = self._cell(event, place)
+            known = (event.subject, self._own_subject(event), part.combination, at)
             where = find.get(known)
             if where is None:
-                cell, subject = self._rollup_of(event, meter, place.cell)
+                cell, subject = self._rollup_of(event, meter, at)
                 where = (cell, self._combination_of(event, part, cell, subject), subject)
-                if cell == place.cell:
+                if cell == at:
                     find[known] = where
             this = rank(aggregation, part.units * NANOS + part.nanos, event.time, event.seq)
             kept[where] = max(this, kept.get(where, this))

@@ -9,6 +9,7 @@ import apsw
 
 from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
 from tollkeeper.storage.sql.usage.connection import connect
+from tollkeeper.storage.sql.usage.cuts import Cuts
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.meters import MeterRegistry
 from tollkeeper.storage.sql.usage.read import UsageReader
@@ -39,6 +40,7 @@ class UsageFile:
         self.writer = UsageWriter(log, path)
         self.reader = UsageReader(path)
         self.meters = MeterRegistry(self.writer)
+        self.cuts = Cuts(self.reader, self.writer)
 
     def close(self) -> None:
         """Commit what is queued, then close every connection."""

@@ -15,13 +15,15 @@ from tollkeeper.core.events import (
     GATE,
     TEXT,
     UUID_RANDOM,
+    Extra,
+    FoldTuple,
     LogRow,
     Outcome,
     digest_id,
     pack_id,
     unpack_id,
 )
-from tollkeeper.core.metering import NANOS
+from tollkeeper.core.metering import CELL_SECONDS, NANOS
 from tollkeeper.storage.sql.usage.extras import CombinationCap, Extras
 from tollkeeper.storage.sql.usage.random_ids import RandomIds
 from tollkeeper.storage.sql.usage.subjects import SubjectCap
@@ -41,6 +43,7 @@ AMENDED_TO = f"""
 SELECT 1 FROM corrected c JOIN events x ON x.seq = c.seq WHERE c.event = ? AND x.flags >> 1 = {AMEND} AND x.data = ?
 """  # noqa: S608 - constants only
 DAY_US = 86_400_000_000
+QUARTER_US = CELL_SECONDS * 1_000_000
 
 NamesCache = dict[str, int]
 
@@ -69,6 +72,10 @@ class UsageLog:
         self._random = random_ids or RandomIds(db)
         self._subjects = SubjectCap(db)
         self._combinations = CombinationCap(db)
+        self._cut_quarters: set[int] = set()
+        if self._one("SELECT 1 FROM sqlite_schema WHERE name = 'cuts'"):
+            rows = self._execute(f"SELECT DISTINCT at / {CELL_SECONDS} FROM cuts")  # noqa: S608 - constants only
+            self._cut_quarters.update(row[0] for row in rows)
         self._transaction_rows: list[LogRow] = []
         self.last_seq: int = self._one("SELECT coalesce(max(seq), 0) FROM events")
         self._replay_tail()
@@ -172,6 +179,7 @@ class UsageLog:
         unmatched: dict[tuple[int, int, int, int], list[int]] = {}
         more: Extras | None = None
         answers: list[list[Outcome] | None] = []
+        cut_quarters = self._cut_quarters
         for rows in groups:
             fresh: list[Outcome] | None = None
             if rows and rows[0][0] >> 1 != GATE:
@@ -201,6 +209,8 @@ class UsageLog:
                         data,
                     )
                 )
+                if cut_quarters and at // QUARTER_US in cut_quarters and folds:
+                    folds, extras = self._divided(flags & 1, customer_number, at, folds, extras)
                 if not folds:
                     where = (at // DAY_US, flags & 1, type_number, source_number)
                     seen = unmatched.setdefault(where, [0, 0])
@@ -232,6 +242,35 @@ class UsageLog:
             if unmatched:
                 self._executemany(UPSERT_UNMATCHED, [(*key, *seen) for key, seen in unmatched.items()])
         return answers, seq
+
+    def cut_of(self, environment: int, customer: int, second: int) -> int:
+        """The last instant (s) at or before `second`, in its quarter of an hour, at which a customer's cells are divided; 0: none."""
+        quarter = second - second % CELL_SECONDS
+        if quarter // CELL_SECONDS not in self._cut_quarters:
+            return 0
+        sql = "SELECT max(at) FROM cuts WHERE environment = ? AND customer = ? AND at > ? AND at <= ?"
+        return int(self._one(sql, (environment, customer, quarter, second)) or 0)
+
+    def _divided(
+        self,
+        environment: int,
+        customer: int,
+        at: int,
+        folds: tuple[FoldTuple, ...],
+        extras: tuple[Extra, ...],
+    ) -> tuple[tuple[FoldTuple, ...], tuple[Extra, ...]]:
+        """What an event adds, in the cell on its side of its customer's cuts."""
+        cut = self.cut_of(environment, customer, at // 1_000_000)
+        if not cut:
+            return folds, extras
+        return (
+            tuple((meter, max(cell, cut), units, nanos) for meter, cell, units, nanos in folds),
+            tuple(extra._replace(cell=max(extra.cell, cut)) for extra in extras),
+        )
+
+    def cut_made(self, quarter: int) -> None:
+        """A customer's cells are divided within the quarter of an hour that begins at `quarter` (s)."""
+        self._cut_quarters.add(quarter // CELL_SECONDS)
 
     # dedupe
 

@@ -285,6 +285,19 @@ class UsageReader:
         """What the rows of the log in (after_seq, after_seq + most] may have changed, corrections included; the last one looked at."""
         return touched(self._db(), after_seq, most)
 
+    def is_cut(self, environment: int, customer: str, at: int) -> bool:
+        """Whether a customer's cells are divided at an instant (s)."""
+        return (
+            self._db()
+            .execute(
+                """SELECT 1 FROM cuts WHERE environment = ? AND at = ?
+                AND customer = (SELECT number FROM names WHERE kind = 'c' AND name = ?)""",
+                (environment, at, customer),
+            )
+            .get
+            is not None
+        )
+
     def free_bytes(self) -> int:
         """Pages of the file that nothing stands in."""
         db = self._db()

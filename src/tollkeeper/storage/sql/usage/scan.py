@@ -75,6 +75,7 @@ class LogScan:
         self._last_seq = 0
         self.corrected = False
         """Whether any event had been corrected when this began."""
+        self._cuts: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -109,10 +110,23 @@ class LogScan:
         """(number, meter, from_epoch, until_epoch)."""
         return meter_spans(self._db)
 
+    def cuts(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """(environment, customer) → the instants (s) at which its cells were divided when this began, in order."""
+        return self._cuts
+
+    def _read_cuts(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        there: Any = self._db.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'cuts'").get
+        found: dict[tuple[int, int], list[int]] = {}
+        if there:
+            for environment, customer, at in self._db.execute("SELECT * FROM cuts ORDER BY environment, customer, at"):
+                found.setdefault((environment, customer), []).append(at)
+        return {where: tuple(instants) for where, instants in found.items()}
+
     def begin(self) -> int:
         """Copy every rollup as it is now; the sequence number of the last event they contain."""
         last_seq = 0
         with self._db, self._scratch:
+            self._cuts = self._read_cuts()
             aggregations = {number: meter.aggregation for number, meter, _, _ in self.meter_spans()}
             there = {row[0] for row in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             for table in KEYS:
@@ -162,7 +176,7 @@ class LogScan:
             "SELECT DISTINCT day, environment, customer, meter FROM stored_dimensions WHERE combination = ?",
             (OTHER_COMBINATION,),
         )
-        return Uncertain(uncut, set(capped), set(crowded))
+        return Uncertain(uncut, set(capped), set(crowded), self._cuts)
 
     def table(self, side: str, table: str) -> Iterator[tuple[tuple[Any, ...], Value]]:
         """The rows of one table, `stored` or `refolded`, sorted by key."""

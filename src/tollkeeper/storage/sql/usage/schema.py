@@ -101,12 +101,19 @@ CREATE TABLE corrected (
 ) STRICT, WITHOUT ROWID;
 """
 
+V4 = """
+-- instants (s) at which a customer's cells are divided besides its own calendar: bounds of billing periods
+CREATE TABLE cuts (
+    environment INTEGER NOT NULL, customer INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (environment, customer, at)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 def migrations() -> list[str]:
     """The steps from an empty file; a step is never edited once released."""
     from tollkeeper.storage.sql.usage.random_ids import RandomIds
 
-    return [V1 + RandomIds.SCHEMA, V2, V3]
+    return [V1 + RandomIds.SCHEMA, V2, V3, V4]
 
 
 def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]]) -> None:
