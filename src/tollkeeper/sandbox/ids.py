@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+from typing import Any
 
 _LETTERS = string.ascii_letters + string.digits
 
@@ -22,5 +23,5 @@ class Ids:
         """A number in [0, 1)."""
         return self._random.random()
 
-    def shuffle(self, items: list[object]) -> None:
+    def shuffle(self, items: list[Any]) -> None:
         self._random.shuffle(items)

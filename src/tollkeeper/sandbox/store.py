@@ -156,8 +156,9 @@ class Store:
             self.database.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Everything since the last commit is in the file."""
-        if self.database.in_transaction:
+        """Everything since the last commit is in the file. Without a file one transaction lasts for ever: each end of one would look
+        through all changed pages."""
+        if self._durable and self.database.in_transaction:
             self.database.execute("COMMIT")
 
     def close(self) -> None:

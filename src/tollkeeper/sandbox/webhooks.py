@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,8 @@ class Webhooks:
         self.attempts: deque[dict[str, Any]] = deque(maxlen=_SHOWN)
         """The last attempts: endpoint, event, type, attempt, status or error, at."""
         self._flying: set[str] = set()
+        self._quiet_until = 0.0
+        """No delivery is due before this instant, so that thousands that wait are not looked through at every call."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
 
@@ -101,6 +104,7 @@ class Webhooks:
 
     def _add(self, event: Object, endpoint: Object, *, counts: bool) -> None:
         world = self._world
+        self._quiet_until = 0.0
         world.store.save(
             {
                 "object": "_delivery",
@@ -122,6 +126,7 @@ class Webhooks:
 
     def release(self) -> int:
         """Let the held deliveries go."""
+        self._quiet_until = 0.0
         held = [delivery for delivery in self.waiting() if delivery["held"]]
         for delivery in held:
             delivery["held"] = False
@@ -130,6 +135,7 @@ class Webhooks:
 
     def retry_now(self) -> int:
         """Everything that waits for a later attempt is due at once."""
+        self._quiet_until = 0.0
         now = self._world.clock.now()
         later = [delivery for delivery in self.waiting() if delivery["at"] > now]
         for delivery in later:
@@ -144,22 +150,31 @@ class Webhooks:
             self._world.store.remove(delivery)
         return len(waiting)
 
-    def _due(self) -> list[Object]:
+    def _due(self, most: int) -> list[Object]:
+        """Deliveries to begin now: the oldest, or with `reorder` any."""
         now = self._world.clock.now()
-        found = [
-            delivery
-            for delivery in self._world.store.table("_delivery")
-            if not delivery["held"] and delivery["at"] <= now and delivery["id"] not in self._flying
-        ]
+        if most <= 0 or now < self._quiet_until:
+            return []
+        found: list[Object] = []
+        quiet = math.inf
+        for delivery in self._world.store.table("_delivery"):
+            if delivery["held"] or delivery["id"] in self._flying:
+                continue
+            if delivery["at"] > now:
+                quiet = min(quiet, delivery["at"])
+                continue
+            found.append(delivery)
+            if len(found) == most and not self.reorder:
+                return found
+        if not found:
+            self._quiet_until = quiet
         if self.reorder:
-            self._world.ids.shuffle(found)  # type: ignore[arg-type]
-        return found
+            self._world.ids.shuffle(found)
+        return found[:most]
 
     def start_due(self) -> bool:
         """Begin the deliveries that are due, as many at once as `concurrency` allows. True when any is on its way."""
-        for delivery in self._due():
-            if len(self._flying) >= self.concurrency:
-                break
+        for delivery in self._due(self.concurrency - len(self._flying)):
             self._flying.add(delivery["id"])
             task = asyncio.get_running_loop().create_task(self._attempt(delivery))
             self._tasks.add(task)
@@ -236,6 +251,7 @@ class Webhooks:
             store.remove(delivery)
         else:
             delivery["at"] = now + self.retry_seconds[delivery["attempt"] - 1]
+            self._quiet_until = 0.0
             store.save(delivery)
 
     def _answered(self, event: Object) -> None:
