@@ -97,10 +97,9 @@ class Calls:
 def _http_client(base: str) -> HTTPClient:
     """The client's own, on one pool of connections. What the environment says of proxies is read once, not with each call."""
     import requests
+    import stripe
     from requests.adapters import HTTPAdapter
     from requests.utils import get_environ_proxies
-
-    import stripe
 
     session = requests.Session()
     session.trust_env = False
