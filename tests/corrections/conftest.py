@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from cli.conftest import ask, run, server
+from web.conftest import api, site
+
 from .world import World
+
+__all__ = ["api", "ask", "run", "server", "site", "world"]
 
 
 @pytest.fixture

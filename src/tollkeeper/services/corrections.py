@@ -18,7 +18,7 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import MAX_DATA
 from tollkeeper.services.usage_values import Cells
 
-BATCH = 200
+BATCH = 100
 """Events of a transaction: the writer does nothing else meanwhile."""
 AT_ONCE = 5_000
 """Events that are corrected before a request is answered; the runner, or the same request again, does the rest."""
