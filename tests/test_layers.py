@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "sandbox": ({"sandbox"}, {"starlette", "uvicorn"}),
     "dotenv": ({"core"}, set()),
 }
-FREE = {"bootstrap", "embedded", "front", "money", "server", "settings", "upkeep", "__init__", "__main__"}
+FREE = {"bootstrap", "embedded", "front", "money", "play", "server", "settings", "upkeep", "__init__", "__main__"}
 
 
 def layer(path: Path) -> str:

@@ -165,6 +165,7 @@ class Tollkeeper:
         query: Mapping[str, str | int | None] | None = None,
         repeatable: bool | None = None,
         exact: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Any address of the API; returns decoded JSON, or None for an empty answer. Raises ApiError, Unreachable.
 
@@ -175,7 +176,7 @@ class Tollkeeper:
         path = self._base + quote(path, safe="/%:@+,;=~")
         if query and (pairs := {name: value for name, value in query.items() if value is not None}):
             path += "?" + urlencode(pairs)
-        headers = {"Accept": "application/json", "User-Agent": "tollkeeper-python"}
+        headers = {"Accept": "application/json", "User-Agent": "tollkeeper-python", **(headers or {})}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         if json is not None:

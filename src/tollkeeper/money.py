@@ -21,6 +21,7 @@ from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.provider_catalog import ProviderCatalog
+from tollkeeper.services.reconcile_events import EventPoll
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.services.subscription_effects import subscription_effects
@@ -30,6 +31,7 @@ from tollkeeper.settings import Settings
 
 GRACE_SECONDS = 5.0
 INBOX_SECONDS = 1.0
+POLL_SECONDS = {"live": 60.0, "test": 2.0}
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
 REPORT_SECONDS = 60.0
@@ -53,6 +55,7 @@ class Money:
         self.provider_catalog: ProviderCatalog | None = None
         self.doctor: Doctor | None = None
         self.inbox_effects: InboxEffects | None = None
+        self.event_poll: EventPoll | None = None
         self.subscriptions: Subscriptions | None = None
         self.local = settings.stripe_api_base is not None
         self.steps: list[Step] = []
@@ -81,14 +84,16 @@ class Money:
 
         self.provider = StripeAccount(calls, portal_configuration)
         self.inbox.account = self.provider.environment
-        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.provider.name)
-        self.effects |= subscription_effects(self.subscriptions, toll.clock)
-        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.inbox_effects = InboxEffects(toll.database, toll.clock, self.provider, self.effects)
         inbox = Runner([Step("inbox", self.inbox_effects.run_once, INBOX_SECONDS)], toll.clock)
         self.inbox.on_stored = inbox.wake
-        self.runners.append(inbox)
+        self.event_poll = EventPoll(toll.database, toll.clock, self.provider, self.inbox)
+        every = POLL_SECONDS[self.provider.environment]
+        self.runners += [inbox, Runner([Step("event_poll", self.event_poll.run_once, every)], toll.clock)]
         self._send_usage(toll, self.provider)
+        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports, self.provider.name)
+        self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,

@@ -29,6 +29,8 @@ aggregation = "count"
 [plans.free]
 quotas = [{meter = "api_calls", limit = "5", kind = "hard"}]
 limits = [{name = "minute", limit = 1000, window_seconds = 60}]
+[plans.open]
+quotas = [{meter = "api_calls", limit = "5", kind = "soft"}]
 """
 
 
@@ -78,6 +80,24 @@ class Behind:
         self.key = self.customer = ""
         self.server: Running
 
+    def new_customer(self, plan: str) -> tuple[str, str]:
+        """The id, and a key."""
+        made = run(self.folder, "customers", "create", "Ann", "--plan", plan, "--json", **self.here)
+        customer: str = json.loads(made.stdout)["id"]
+        return customer, self.new_key(customer)
+
+    def new_key(self, customer: str, *options: str) -> str:
+        made = run(self.folder, "keys", "create", "--customer", customer, *options, "--json", **self.here)
+        key: str = json.loads(made.stdout)["key"]
+        return key
+
+    @contextmanager
+    def restarted(self) -> Iterator[None]:
+        """The server again, on the files it had."""
+        with running(self.folder, "serve", **self.env) as self.server:
+            self.server.wait_for_port(self.toll_port)
+            yield
+
     def page(self) -> str:
         text = (DOCS / f"{self.kind}.md").read_text()
         for port, real in (("3000", self.toll_port), ("8080", self.port), ("8000", str(self.api.server_port))):
@@ -85,8 +105,11 @@ class Behind:
         return text
 
     def config(self) -> str:
-        [block] = re.findall(rf"```{self.kind}\n(.*?)```", self.page(), re.DOTALL)
-        return self.change(block)
+        return self.change(self.blocks()[0])
+
+    def blocks(self) -> list[str]:
+        """The page's blocks of configuration; the first is the whole, what follows are changes to it."""
+        return re.findall(rf"```{self.kind}\n(.*?)```", self.page(), re.DOTALL)
 
     def command(self) -> list[str]:
         if self.kind == "nginx":
@@ -118,8 +141,18 @@ class Behind:
         return total
 
 
+def settle(up: Behind, code: int = 0) -> dict[str, int]:
+    """What `tollkeeper settle` told, which ended with `code`."""
+    answer = run(up.folder, "settle", "access.log", "--json", **up.here)
+    assert answer.returncode == code, answer.stderr
+    told: dict[str, int] = json.loads(answer.stdout)
+    return told
+
+
 @contextmanager
-def behind(folder: Path, kind: str, change: Callable[[str], str] = lambda text: text) -> Iterator[Behind]:
+def behind(
+    folder: Path, kind: str, change: Callable[[str], str] = lambda text: text, plan: str = "free"
+) -> Iterator[Behind]:
     made = Behind(folder, kind, change)
     with ExitStack() as stack:
         stack.callback(made.api.server_close)
@@ -129,10 +162,7 @@ def behind(folder: Path, kind: str, change: Callable[[str], str] = lambda text: 
         made.server = stack.enter_context(running(folder, "serve", **made.env))
         made.server.wait_for_port(made.toll_port)
         assert run(folder, "catalog", "apply", "tollkeeper.toml", "--yes", **made.here).returncode == 0
-        customer = run(folder, "customers", "create", "Ann", "--plan", "free", "--json", **made.here)
-        made.customer = json.loads(customer.stdout)["id"]
-        key = run(folder, "keys", "create", "--customer", made.customer, "--json", **made.here)
-        made.key = json.loads(key.stdout)["key"]
+        made.customer, made.key = made.new_customer(plan)
         gateway = stack.enter_context(started(made.command(), folder, HOME=str(folder)))
         gateway.wait_for_port(made.port)
         yield made

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from gateways.conftest import Behind, behind
-from proxy.commands import curl, run
+from gateways.conftest import behind, settle
+from proxy.commands import curl
 
 FORGED = [
     f"{name}: forged"
@@ -92,13 +91,6 @@ def test_a_gate_that_does_not_answer_lets_nobody_through(tmp_path: Path, kind: s
         answer = up.allowed()
         assert answer.status in (502, 503)
         assert up.api.seen == []
-
-
-def settle(up: Behind) -> dict[str, int]:
-    answer = run(up.folder, "settle", "access.log", "--json", **up.here)
-    assert answer.returncode == 0, answer.stderr
-    told: dict[str, int] = json.loads(answer.stdout)
-    return told
 
 
 def test_only_successes_are_billed_when_the_access_log_settles(tmp_path: Path, kind: str) -> None:

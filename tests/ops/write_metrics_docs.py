@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tollkeeper.core.inbox import InboxState
 from tollkeeper.core.stats import Histogram, RequestStats
 from tollkeeper.integrations.metrics import Sources, TollkeeperCollector
 from tollkeeper.services.runner import Step
@@ -28,6 +29,13 @@ class Everything:
         self.counts = {"accepted": 1}
         self.rejected = {"too_old": 1}
         self.commit_seconds = Histogram()
+        self.inbox = self.inbox_effects = self.event_poll = self
+        self.received = self.repeated = self.caught = 0
+        self.refused = {"stale": 1}
+        self.outcomes = {"done": 1}
+
+    def state(self) -> InboxState:
+        return InboxState(0, 0, 0.0)
 
 
 def table() -> str:
@@ -37,7 +45,7 @@ def table() -> str:
     step = Step("touch_keys", lambda: False, 1)
     step.succeeded_at = 0
     files = {"main": Path(__file__)}
-    sources = Sources("1", requests, one, one, one, one, lambda: [step], files, lambda: 0, lambda: {"allowed": 1})
+    sources = Sources("1", requests, one, one, one, one, lambda: [step], files, lambda: 0, lambda: {"allowed": 1}, one)
     rows = []
     for family in TollkeeperCollector(sources).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -11,6 +11,7 @@ from spine import DAY, SECOND, Spine
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.inbox import InboxEvent
 from tollkeeper.core.ports_money import ProviderObject
+from tollkeeper.services.reports import Reports
 from tollkeeper.services.subscription_effects import subscription_effects
 from tollkeeper.services.subscriptions import Subscriptions
 
@@ -75,11 +76,11 @@ class Shop:
         self.spine = Spine(folder, catalog)
         self.toll = self.spine.app
         self.account = Account(self.toll.clock.now_us, environment)
-        self.subscriptions = Subscriptions(self.toll.database, self.toll.clock, self.toll.changed)
-        self.flushed: list[tuple[Any, ...]] = []
-        self.effects = subscription_effects(
-            self.subscriptions, self.toll.clock, lambda *period: self.flushed.append(period)
-        )
+        toll = self.toll
+        account = ("stripe", environment)
+        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, toll.clock, account)
+        self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports)
+        self.effects = subscription_effects(self.subscriptions, toll.clock)
         with self.toll.database.write() as rows:
             for key in PRICES:
                 plan, _, price = key.partition("@1/")

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from spine import CATALOG
+from tollkeeper.core.errors import InvalidRequest, NotFound
 from tollkeeper.server import Server, opened
+from tollkeeper.services.reservations import Call, Committed
 from tollkeeper.settings import Settings
 
 
@@ -135,3 +137,85 @@ async def test_settled_calls_are_reserved_and_nothing_is_recorded_yet(gateway: G
     assert gateway.used() == "0"
     gateway.toll.reservations.commit(answer.headers["x-tollkeeper-reservation"])
     assert gateway.used() == "3"
+
+
+CACHED = "/authz?profile=nginx&meter=api_calls&settle=log&cache=10"
+
+
+async def kept(gateway: Gateway, key: str, query: str = CACHED, **headers: str) -> str:
+    """For how many seconds the answer may be kept."""
+    told = {"x_original_method": "GET", "x_original_uri": "/things?page=2", **headers}
+    answer = await gateway.ask(query, key, **told)
+    assert answer.headers["x-tollkeeper-reservation"].startswith(
+        "rsv_" if answer.headers["x-accel-expires"] == "0" else "pass_"
+    )
+    seconds: str = answer.headers["x-accel-expires"]
+    return seconds
+
+
+async def test_an_answer_is_kept_only_where_the_key_of_the_cache_holds_what_was_judged(gateway: Gateway) -> None:
+    pro = gateway.toll.customers.create(name="Bob", plan="pro").customer.id
+    key = gateway.toll.keys.create(customer=pro).key
+    bound = gateway.toll.keys.create(customer=pro, ips=["203.0.113.0/24"]).key
+    assert await kept(gateway, key, x_cache_key=f"Bearer {key}  ") == "9"
+    assert await kept(gateway, key) == "0"
+    assert await kept(gateway, key, x_cache_key=f"Bearer {key[:-1]}") == "0"
+    assert await kept(gateway, bound, x_cache_key=f"Bearer {bound}", x_real_ip="203.0.113.7") == "0"
+    assert await kept(gateway, gateway.key, x_cache_key=f"Bearer {gateway.key}") == "0"  # a hard quota
+    priced = f"{CACHED}&price=/search=api_calls:2"
+    for told, seconds in (
+        ("GET /things?page=2 ", "9"),
+        ("GET /things ", "9"),
+        ("GET /thing ", "0"),
+        ("GET /things", "0"),
+        ("POST /things ", "0"),
+        ("", "0"),
+    ):
+        assert await kept(gateway, key, priced, x_cache_key=f"{told}{key}") == seconds
+    refused = await gateway.ask(CACHED, "tk_live_nothing", x_cache_key="tk_live_nothing")
+    assert (refused.status_code, refused.headers["x-accel-expires"]) == (401, "0")
+
+
+async def test_what_is_kept_takes_from_limits_and_not_from_the_quota(gateway: Gateway) -> None:
+    pro = gateway.toll.customers.create(name="Bob", plan="pro").customer.id
+    key = gateway.toll.keys.create(customer=pro).key
+    answer = await gateway.ask(CACHED, key, x_original_uri="/", x_cache_key=key)
+    token = answer.headers["x-tollkeeper-reservation"]
+    assert len(gateway.toll.gate.holds) == 0
+    account = gateway.toll.gate.account_of("live", pro)
+    assert account is not None
+    assert sum(total.used for total in account.totals.values()) == 0
+    # a pass is no reservation, and a reservation no pass
+    for refused in (token, f"rsv_{token.removeprefix('pass_')}"):
+        with pytest.raises(InvalidRequest):
+            gateway.toll.reservations.commit(refused, 1)
+    held = gateway.toll.gate.judge(gateway.toll.gate.load(key), "api_calls")
+    gateway.toll.reservations.hold(held)
+    with pytest.raises(InvalidRequest):
+        gateway.toll.reservations.commit(f"pass_{str(held.reservation).removeprefix('rsv_')}", 1)
+    gateway.toll.reservations.release(str(held.reservation))
+    calls = [Call(token, True, f"{number:032x}") for number in (1, 2, 1, 1 << 40)]
+    for expected in (["accepted", "accepted", "duplicate", "accepted"], ["duplicate"] * 4):
+        told = gateway.toll.reservations.settle(calls)
+        assert [one.status for one in told if isinstance(one, Committed)] == expected
+    for call in (None, "", "x" * 32, "A" * 32, "0" * 31):
+        [answered] = gateway.toll.reservations.settle([Call(token, True, call)])
+        assert isinstance(answered, InvalidRequest)
+    [of_test] = gateway.toll.reservations.settle([Call(token, True, "0" * 32)], "test")
+    assert isinstance(of_test, NotFound)
+    assert gateway.toll.usage.query("api_calls", customer=pro).total == "3"
+    assert sum(total.used for total in account.totals.values()) == 3 * 10**9
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "profile=nginx&meter=api_calls&cache=10",
+        "profile=caddy&meter=api_calls&settle=log&cache=10",
+        *(f"profile=nginx&meter=api_calls&settle=log&cache={text}" for text in ("", "0", "1", "61", "1.5", "-5", "٣")),
+    ],
+)
+async def test_a_cache_that_could_not_be_kept_to_its_bound_is_refused(gateway: Gateway, query: str) -> None:
+    answer = await gateway.ask(f"/authz?{query}", x_original_uri="/")
+    assert answer.json()["code"] == "invalid_request"
+    assert gateway.used() == "0"

@@ -39,6 +39,7 @@ from tollkeeper.cli import (
     terminal,
     usage,
     verify,
+    webhooks,
     whatif,
     wrap,
 )
@@ -102,6 +103,7 @@ app.command("rate", rich_help_panel=SELL, epilog=rate.EXAMPLES)(rate.rate)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
 app.command("settle", rich_help_panel=OPERATE, epilog=settle.EXAMPLES)(settle.settle)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=OPERATE)
 app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi.openapi)
 app.command("backup", rich_help_panel=OPERATE, epilog=backup.EXAMPLES)(backup.backup)
 app.command("restore", rich_help_panel=OPERATE, epilog=restore.EXAMPLES)(restore.restore)

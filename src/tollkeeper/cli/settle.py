@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 MAX_LINE: Final = 256 * 1024
 SHOWN: Final = 5
+CALL: Final = re.compile("[0-9a-f]{32}")
 HEADER: Final = "X-Tollkeeper-Reservation"
 
 
@@ -129,6 +131,9 @@ def read_call(line: bytes) -> dict[str, Any] | None:
         or not 100 <= status <= 999
     ):
         return None
+    call = entry.get("call")
+    if isinstance(call, str) and CALL.fullmatch(call):
+        return {"reservation": token, "status": status, "call": call}
     return {"reservation": token, "status": status}
 
 

@@ -37,6 +37,9 @@ CHECK_SOURCE: Final = "tollkeeper:check"
 RESERVATION_SOURCE: Final = "tollkeeper:reservation"
 """The `source` of the event by which a reservation is committed."""
 
+GATEWAY_SOURCE: Final = "tollkeeper:gateway"
+"""The `source` of the event of a call that a gateway let through by a pass."""
+
 _TO_BASE32 = str.maketrans(CROCKFORD, "0123456789abcdefghijklmnopqrstuv")
 _ULID_LETTERS = frozenset(CROCKFORD)
 

@@ -53,6 +53,14 @@ class InboxEvent(NamedTuple):
         return found if isinstance(found, dict) else {}
 
 
+class InboxState(NamedTuple):
+    """What is in the inbox now. `oldest_seconds`: for how long the oldest pending event has waited; 0 when none does."""
+
+    pending: int
+    dead: int
+    oldest_seconds: float
+
+
 class LeaseLost(TollkeeperError):
     """Somebody else works on this object by now; what was begun was taken back."""
 

@@ -272,21 +272,25 @@ def timeline(
 ) -> list[BillingPeriod]:
     """The periods of a customer at one provider, in order of time, none overlapping another.
 
-    `running` is what the subscriptions say now, and holds above what is there; `billed` is what lines of invoices say, and adds what
-    nobody saw running. Each period ends where the next begins, and where its subscription ended (`ends`). Whole periods that were missed
-    between two of a subscription are filled in by its calendar.
+    `running` is what the subscriptions say now, and holds above everything; `billed` is what lines of invoices say, the oldest first, and
+    holds above what is there. Each period ends where the next begins, and where its subscription ended (`ends`). Whole periods that
+    were missed between two of a subscription are filled in by its calendar.
     """
     found = {period.start: period for period in have}
 
-    def put(span: Span) -> None:
-        new = BillingPeriod(
-            environment, customer, span.start, span.end, provider, span.subscription, span.plan, span.plan_version
-        )
-        found[span.start] = new
+    def put(span: Span, least: int = 0) -> None:
+        contract = (span.subscription, span.plan, span.plan_version)
+        before = found.get(span.start)
+        if before is None:
+            found[span.start] = BillingPeriod(environment, customer, span.start, span.end, provider, *contract)
+        else:
+            subscription, plan, version = contract
+            end = max(least, span.end)
+            found[span.start] = replace(before, end=end, subscription=subscription, plan=plan, plan_version=version)
 
     for span in billed:
-        if span.start not in found:
-            put(span)
+        before = found.get(span.start)  # a longer end was seen running: what is cut short is cut again below
+        put(span, before.end if before is not None and before.subscription == span.subscription else 0)
     for span in running:
         put(span)
     ordered: list[BillingPeriod] = []
@@ -315,14 +319,20 @@ def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod
         start, end = period_at(following.start, "UTC", at, interval)
         if start != at:
             return []
-        filled.append(replace(last, start=start, end=end, state="open", invoice=None, stale=True))
+        filled.append(replace(last, start=start, end=end, state="open", invoice=None, finalized_at=None, stale=True))
         at = end
     return filled if at == following.start else []
 
 
 def _billed(period: BillingPeriod, invoices: Sequence[Invoice]) -> BillingPeriod:
     """With its invoice: the first of its subscription that was made at its end or later."""
-    own = [i for i in invoices if i.subscription == period.subscription and i.created_at > period.end - SECOND_US]
+    own = [
+        invoice
+        for invoice in invoices
+        if invoice.subscription == period.subscription
+        and invoice.created_at > period.end - SECOND_US
+        and not (invoice.status == "void" and invoice.finalized_at is None)  # a draft that was thrown away
+    ]
     if not own:
         return replace(period, state="open", invoice=None)
     invoice = min(own, key=lambda i: (i.created_at, i.id))

@@ -18,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tollkeeper.core.stats import Histogram, RequestStats
+from tollkeeper.integrations.metrics_money import MoneyCounts, inbox_metrics
 
 Scope = MutableMapping[str, Any]
 
@@ -99,6 +100,7 @@ class Sources:
     files: Mapping[str, Path]
     free_bytes: Callable[[], int]
     proxy: Callable[[], Mapping[str, int]] = dict
+    money: MoneyCounts | None = None
 
 
 class TollkeeperCollector(Collector):
@@ -119,6 +121,8 @@ class TollkeeperCollector(Collector):
         yield from self._events()
         yield from self._log()
         yield from self._background()
+        if self._sources.money is not None:
+            yield from inbox_metrics(self._sources.money)
 
     def _gate(self) -> Iterator[Metric]:
         gate = self._sources.gate

@@ -97,6 +97,8 @@ def _one_of(values: list[Any], value: Any, path: str) -> Any:
     if value == "":
         raise empty_parameter(path)
     shown = [str(item) for item in values if item != ""]
+    if not shown:
+        raise refused(f"Invalid {path}: must be empty", path)
     text = shown[0] if len(shown) == 1 else f"one of {', '.join(shown[:-1])}, or {shown[-1]}"
     raise refused(f"Invalid {path}: must be {text}", path)
 

@@ -75,6 +75,8 @@ class World:
             owner = self.store.get("customer", owner) or self.store.find(owner)
         if owner is None:
             return None
+        if owner["object"] == "test_helpers.test_clock":
+            return str(owner["id"])
         if owner.get("test_clock"):
             return str(owner["test_clock"])
         customer = owner.get("customer")

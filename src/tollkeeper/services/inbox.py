@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict, NotFound, StorageUnavailable, TollkeeperError
-from tollkeeper.core.inbox import KEPT_US, InboxEvent, InboxStatus, arrived
+from tollkeeper.core.inbox import KEPT_US, SECOND_US, InboxEvent, InboxState, InboxStatus, arrived
 from tollkeeper.core.ports import Database
 from tollkeeper.core.webhooks import WebhookInvalid, check_signature
 from tollkeeper.services.clock import Clock
@@ -83,15 +83,25 @@ class Inbox:
         now = self._clock.now_us()
         return arrived(self.provider, id, type, object, created_at, live, payload, self.account, now)
 
-    def store(self, events: Sequence[InboxEvent]) -> int:
-        """Commit them, in the caller's thread; how many were new. Raises StorageUnavailable."""
+    def store(self, events: Sequence[InboxEvent], mark: tuple[str, int] | None = None) -> int:
+        """Commit them, in the caller's thread; how many were new. Raises StorageUnavailable.
+
+        `mark`: they were asked for, and this watermark is set with them.
+        """
         try:
             with self._database.write() as rows:
                 new = rows.inbox.add(events)
+                if mark is not None:
+                    rows.watermarks.set(*mark, self._clock.now_us())
         except StorageUnavailable:
-            self.refused["storage"] += len(events)
+            if mark is None:
+                self.refused["storage"] += len(events)
             raise
-        self._count(len(events), new)
+        if mark is None:
+            self.received += new
+            self.repeated += len(events) - new
+        if new:
+            self.on_stored()
         return new
 
     def put(self, arrival: Arrival) -> None:
@@ -142,6 +152,13 @@ class Inbox:
             count = rows.inbox.replay_dead(self.provider, self._clock.now_us())
         self.on_stored()
         return count
+
+    def state(self) -> InboxState:
+        """How much waits, and for how long."""
+        with self._database.read() as rows:
+            counts, oldest = rows.inbox.counts(), rows.inbox.oldest_pending()
+        waited = 0.0 if oldest is None else max(0.0, (self._clock.now_us() - oldest) / SECOND_US)
+        return InboxState(counts["pending"], counts["dead"], waited)
 
     def forget(self) -> bool:
         """Remove what was settled long ago, a piece at a time; true when there may be more."""
@@ -212,12 +229,6 @@ class Inbox:
         for loop, arrivals in loops.items():
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits there any more
                 loop.call_soon_threadsafe(_finish, arrivals)
-
-    def _count(self, given: int, new: int) -> None:
-        self.received += new
-        self.repeated += given - new
-        if new:
-            self.on_stored()
 
 
 def _finish(arrivals: list[Any]) -> None:

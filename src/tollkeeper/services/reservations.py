@@ -2,18 +2,21 @@
 
 The commit is a usage event under the reservation's own id, stamped with the instant of its admission: the period that admitted it
 pays for it. It always counts: after a restart, after a lapse, after a release, above what was reserved.
+
+A pass admits any number of calls for as long as a gateway keeps it; it holds nothing, and each call by it is committed by its own id.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, TollkeeperError
-from tollkeeper.core.events import RESERVATION_SOURCE, ULID_TIMED, LogRow, Outcome, quantity_data
+from tollkeeper.core.events import GATEWAY_SOURCE, RESERVATION_SOURCE, ULID_TIMED, LogRow, Outcome, quantity_data
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
 from tollkeeper.core.reservations import HOLD_SECONDS, Reservation, read_token
@@ -23,6 +26,16 @@ from tollkeeper.services.ingest import folds_of
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.snapshots import Account, MeterView
 from tollkeeper.services.submissions import Log, Waited
+
+_CALL: Final = re.compile("[0-9a-f]{32}")
+
+
+class Call(NamedTuple):
+    """A reserved call and how it ended. `id`: which of the calls by a pass it is, 32 hexadecimal digits; None for a reservation."""
+
+    token: str
+    succeeded: bool
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +111,24 @@ class Reservations:
     def hold(self, decision: Decision) -> None:
         """Make a reservation of an admitted decision, instead of recording it. Its token stands in `decision.reservation`."""
         view = decision.terms
-        if decision.code != "VALID" or not isinstance(view, MeterView):
-            return
-        who = decision.who
-        reservation = Reservation(
-            decision.id,
-            view.account.environment,
-            view.account.customer,
-            str(who.key_id),
-            view.entry.key,
-            view.event_type,
-            view.property,
-            decision.amount,
-        )
-        decision.reservation = reservation.token(self._secret)
-        self._gate.holds.keep(decision)
+        if decision.code == "VALID" and isinstance(view, MeterView):
+            decision.reservation = _of(decision, view).token(self._secret)
+            self._gate.holds.keep(decision)
+
+    def admit(self, decision: Decision) -> bool:
+        """Make a pass of an admitted decision, for a gateway that answers by it until it asks again. What the decision took of a quota is
+        given back, since each call by the pass is counted when it is settled; what it took of limits stays taken.
+
+        False: it is not for a cache, and unchanged. A hard quota is exact, so each call is judged by it; shadow mode looks at each.
+        """
+        view = decision.terms
+        if not decision.amount or not isinstance(view, MeterView):
+            return False
+        if view.allowance is not None and view.allowance.hard:
+            return False
+        decision.reservation = replace(_of(decision, view), many=True).token(self._secret)
+        self._gate.refund(decision, limits=False)
+        return True
 
     def commit(
         self, token: str, quantity: int | str | Decimal | None = None, environment: Environment | None = None
@@ -133,16 +149,24 @@ class Reservations:
         return commit.settle(outcomes)
 
     def settle(
-        self, calls: Sequence[tuple[str, bool]], environment: Environment | None = None
+        self, calls: Sequence[Call], environment: Environment | None = None
     ) -> list[Committed | Released | TollkeeperError]:
-        """Commit (True) what succeeded as it was reserved, release the rest; all commits in one transaction. An answer for each.
+        """Commit what succeeded as it was reserved, release the rest; all commits in one transaction. An answer for each.
 
         Raises StorageUnavailable when none of the commits was taken; try the whole again.
         """
         answers: list[Commit | Released | TollkeeperError] = []
-        for token, succeeded in calls:
+        passes: dict[str, Reservation] = {}  # a log has the same one many times
+        for token, succeeded, id in calls:
             try:
-                answers.append(self.begin(token, None, environment) if succeeded else self.release(token, environment))
+                made = passes.get(token) or self._read(token, environment)
+                if made.many:
+                    passes[token] = made
+                    made = _call_of(made, id)
+                if succeeded:
+                    answers.append(self._begin(made, made.amount))
+                else:
+                    answers.append(self._release(made))
             except TollkeeperError as error:
                 answers.append(error)
         commits = [answer for answer in answers if isinstance(answer, Commit)]
@@ -161,15 +185,23 @@ class Reservations:
 
     def begin(self, token: str, quantity: int | str | Decimal | None, environment: Environment | None = None) -> Commit:
         """Count in memory; the row must then be logged, and the commit settled or taken back."""
-        reservation = self._read(token, environment)
-        amount = reservation.amount if quantity is None else _amount(quantity, reservation)
+        reservation = self._single(token, environment)
+        return self._begin(reservation, reservation.amount if quantity is None else _amount(quantity, reservation))
+
+    def _begin(self, reservation: Reservation, amount: int) -> Commit:
         account, row = self._row(reservation, amount)
         held = self._gate.holds.use(reservation.id, account, row, amount, self._gate.clock.steady_ns())
         return Commit(self._gate, reservation, amount, account, row, held)
 
     def release(self, token: str, environment: Environment | None = None) -> Released:
         """Give back what is held. Raises InvalidRequest (no such token), NotFound (another environment)."""
-        reservation = self._read(token, environment)
+        return self._release(self._single(token, environment))
+
+    def _release(self, reservation: Reservation) -> Released:
+        if reservation.many:  # a failed call by a pass: nothing was held for it
+            return Released(
+                reservation.customer, reservation.meter, _text(reservation.amount), _text(reservation.amount)
+            )
         released = self._gate.holds.release(reservation.id, self._gate.clock.steady_ns())
         return Released(reservation.customer, reservation.meter, _text(reservation.amount), _text(released))
 
@@ -183,6 +215,10 @@ class Reservations:
         if environment is not None and reservation.environment != environment:
             raise NotFound(f"This reservation is of {reservation.environment}, your token of {environment}.")
         return reservation
+
+    def _single(self, token: str, environment: Environment | None) -> Reservation:
+        reservation = self._read(token, environment)
+        return _call_of(reservation, None) if reservation.many else reservation
 
     def _row(self, reservation: Reservation, amount: int) -> tuple[Account, LogRow]:
         at = reservation.at
@@ -206,7 +242,7 @@ class Reservations:
         extras = extras_of(account, at, meters.extra.get(reservation.event_type, ()), quantity, data)
         row: LogRow = (
             ULID_TIMED << 1 | account.flag,
-            RESERVATION_SOURCE,
+            GATEWAY_SOURCE if reservation.many else RESERVATION_SOURCE,
             reservation.id.to_bytes(16, "big"),
             None,
             reservation.event_type,
@@ -220,6 +256,28 @@ class Reservations:
             extras,
         )
         return account, row
+
+
+def _call_of(by: Reservation, call: str | None) -> Reservation:
+    """What one call by a pass is settled by. Raises InvalidRequest."""
+    if call is None or not _CALL.fullmatch(call):
+        raise InvalidRequest(
+            'This call was let through by a pass, so it must say which call it was: "call":"$request_id" in the log of nginx.'
+        )
+    return by.call(call)
+
+
+def _of(decision: Decision, view: MeterView) -> Reservation:
+    return Reservation(
+        decision.id,
+        view.account.environment,
+        view.account.customer,
+        str(decision.who.key_id),
+        view.entry.key,
+        view.event_type,
+        view.property,
+        decision.amount,
+    )
 
 
 def _settled(commit: Commit, outcome: Outcome | None) -> Committed | TollkeeperError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.inbox import AfterCommit, Effects, InboxEvent
 from tollkeeper.core.ports import Repositories
@@ -52,19 +51,15 @@ DISPUTE_EVENTS: Final = (
 )
 
 Reading = Callable[[Provider, InboxEvent, int], Read]
-Flush = Callable[[Environment, str, int, int], object]
 
 
 class SubscriptionEffect:
     """One kind of event. `reading` asks the provider; what it found is applied as one."""
 
-    def __init__(
-        self, subscriptions: Subscriptions, clock: Clock, reading: Reading, flush: Flush | None = None
-    ) -> None:
+    def __init__(self, subscriptions: Subscriptions, clock: Clock, reading: Reading) -> None:
         self._subscriptions = subscriptions
         self._clock = clock
         self._reading = reading
-        self._flush = flush
 
     def about(self, event: InboxEvent) -> str:
         """The customer, as far as the event names one: everything of one customer follows from all that is kept of it."""
@@ -79,27 +74,14 @@ class SubscriptionEffect:
 
     def apply(self, rows: Repositories, event: InboxEvent, fetched: Read, now: int) -> Sequence[AfterCommit]:
         customer = self._subscriptions.apply(rows, event.environment, fetched, now)
-        if customer is None:
-            return ()
-        after: list[AfterCommit] = [self._subscriptions.after_commit(customer)]
-        if self._flush is not None:
-            ended = [p for p in rows.periods.of(event.environment, customer) if p.end <= now and p.state != "invoiced"]
-            after += [self._flushing(self._flush, event.environment, customer, p.start, p.end) for p in ended]
-        return after
-
-    @staticmethod
-    def _flushing(flush: Flush, environment: Environment, customer: str, start: int, end: int) -> AfterCommit:
-        def run() -> None:
-            flush(environment, customer, start, end)
-
-        return run
+        return () if customer is None else (self._subscriptions.after_commit(customer),)
 
 
-def subscription_effects(subscriptions: Subscriptions, clock: Clock, flush: Flush | None = None) -> Effects:
-    """The effects by type. `flush(environment, customer, start, end)` sends what is left of a period, once its invoice is a draft."""
+def subscription_effects(subscriptions: Subscriptions, clock: Clock) -> Effects:
+    """The effects by type of event."""
 
-    def effect(reading: Reading, flush: Flush | None = None) -> SubscriptionEffect:
-        return SubscriptionEffect(subscriptions, clock, reading, flush)
+    def effect(reading: Reading) -> SubscriptionEffect:
+        return SubscriptionEffect(subscriptions, clock, reading)
 
     found: dict[str, SubscriptionEffect] = {}
     found |= dict.fromkeys(SUBSCRIPTION_EVENTS, effect(_read_subscription))
@@ -107,7 +89,6 @@ def subscription_effects(subscriptions: Subscriptions, clock: Clock, flush: Flus
     found |= dict.fromkeys(CHECKOUT_EVENTS, effect(_read_checkout))
     found |= dict.fromkeys(CHARGE_EVENTS, effect(_read_charge))
     found |= dict.fromkeys(DISPUTE_EVENTS, effect(_read_dispute))
-    found["invoice.created"] = effect(_read_invoice, flush)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tollkeeper.core.billing import BillingPeriod
 from tollkeeper.core.customers import Customer, Environment, Subscription
@@ -80,6 +80,16 @@ class Read:
         return next((metadata[PURCHASE] for metadata in told if PURCHASE in metadata), None)
 
 
+class Books(Protocol):
+    """What becomes of the usage of a period as its invoice is made and finalised: `services.reports.Reports`."""
+
+    def close(self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str) -> int: ...
+
+    def finalised(
+        self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str, at: int
+    ) -> None: ...
+
+
 class Subscriptions:
     """`on_change(customer)` runs after each commit that changes what a customer may do; `activated` counts purchases that were paid."""
 
@@ -88,11 +98,13 @@ class Subscriptions:
         database: Database,
         clock: Clock,
         on_change: Callable[[str | None], None],
+        books: Books,
         provider: str = "stripe",
     ) -> None:
         self._database = database
         self._clock = clock
         self._on_change = on_change
+        self._books = books
         self.provider = provider
         self.activated = 0
         self.lapsed = 0
@@ -310,11 +322,30 @@ class Subscriptions:
         after = timeline(have, running, billed, ends, invoices, self.provider, environment, customer)
         before = {p.start: p for p in have}
         for period in after:
-            if before.pop(period.start, None) != period:
-                rows.periods.put(period)
+            old = before.pop(period.start, None)
+            stands = old if old is not None else replace(period, state="open", invoice=None)
+            kept = replace(period, state=stands.state, invoice=stands.invoice)
+            if kept != old:
+                rows.periods.put(kept)
+            if (period.state, period.invoice) != (kept.state, kept.invoice):
+                self._move(rows, period, kept, invoices)
         for start in before:
             rows.periods.remove(environment, customer, start)
         return after
+
+    def _move(
+        self, rows: Repositories, period: BillingPeriod, before: BillingPeriod, invoices: Sequence[Invoice]
+    ) -> None:
+        """Another state or invoice: what is left of the usage is sent when its invoice is a draft, and carried on once it is final."""
+        where = (period.environment, period.customer, period.start)
+        invoice = next((one for one in invoices if one.id == period.invoice), None)
+        at = None if invoice is None or period.state != "invoiced" else invoice.finalized_at or invoice.created_at
+        if invoice is None or before.state == "invoiced":
+            rows.periods.move(*where, period.state, period.invoice, at)
+        elif at is None:
+            self._books.close(rows, *where, invoice.id)
+        else:
+            self._books.finalised(rows, *where, invoice.id, at)
 
     def _subscribe(
         self,

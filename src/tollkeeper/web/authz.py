@@ -2,6 +2,9 @@
 
 A gateway sees attempts only, so every allowed call counts, after its commit. With `settle=log` the call is reserved instead, and
 committed or released by the status in the gateway's access log (`tollkeeper settle`).
+
+With `cache=SECONDS` nginx may keep an answer so long. Calls that it lets through by it reach only its log, so the answer counts nothing
+itself: it carries a pass, and each line of the log with that pass is a call.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.events import Outcome
 from tollkeeper.core.gate import Decision
+from tollkeeper.core.reservations import MANY_PREFIX
 from tollkeeper.services.gate import Gate
 from tollkeeper.services.reservations import Reservations
-from tollkeeper.web.authz_options import ENVOY, AuthzOptions, read_asked, read_envoy, read_options
+from tollkeeper.web.authz_options import ENVOY, Asked, AuthzOptions, read_asked, read_envoy, read_options
 from tollkeeper.web.direct import Exchange
 from tollkeeper.web.errors import MEDIA_TYPE, Problems
 from tollkeeper.web.identity import called, identity_fields
@@ -70,10 +74,10 @@ class Authz:
             if rule.meter is None:
                 return 200, self._identity(scope, None), b""
             decision = await judge(self._gate, asked.keys, rule, asked.ip, self._places)
-            answer = self._judged(scope, options, decision)
+            answer = self._judged(scope, options, asked, decision)
             if decision.amount and decision.reservation is None:
                 await self._gate.commit(decision)
-            return answer or self._allow(scope, decision)
+            return answer or self._allow(scope, options, decision)
         except TollkeeperError as error:
             return self._fail(scope, options, error)
 
@@ -92,11 +96,11 @@ class Authz:
                 decision = judge_from_memory(self._gate, asked.keys, rule, asked.ip, self._places)
                 if decision is None:
                     return False
-                told = self._judged(scope, options, decision)
+                told = self._judged(scope, options, asked, decision)
                 if decision.amount and decision.reservation is None:
                     self._gate.put(decision, _Waiting(self, exchange, started, options, decision))
                     return True
-                answer = told or self._allow(scope, decision)
+                answer = told or self._allow(scope, options, decision)
         except TollkeeperError as error:
             answer = self._fail(scope, options, error)
         except Exception as error:
@@ -114,18 +118,35 @@ class Authz:
         path = scope["raw_path"]
         return read_envoy(path) if path.startswith(ENVOY) else (self._read_options(scope["query_string"]), None)
 
-    def _judged(self, scope: Scope, options: AuthzOptions, decision: Decision) -> Answer | None:
-        """The refusal; None when it is allowed. Reserves what the gateway's log will settle."""
+    def _judged(self, scope: Scope, options: AuthzOptions, asked: Asked, decision: Decision) -> Answer | None:
+        """The refusal; None when it is allowed. Reserves what the gateway's log will settle, or makes a pass of it."""
         scope[SCOPE_CALLER] = decision.who
         scope[SCOPE_REQUEST_ID] = decision.request_id
         if not decision.allowed:
             return self._refuse(options, decision)
-        if options.settled:
+        if options.settled and not (
+            options.cache and self._may_be_kept(options, asked) and self._reservations.admit(decision)
+        ):
             self._reservations.hold(decision)
         return None
 
-    def _allow(self, scope: Scope, decision: Decision) -> Answer:
-        return 200, self._identity(scope, decision), b""
+    def _may_be_kept(self, options: AuthzOptions, asked: Asked) -> bool:
+        """Whether a gateway may answer the next call with the same cache key as it is told now. A key bound to addresses is asked about
+        each time, since the address need not be part of the cache key.
+        """
+        if not asked.known_by_cache_key(options.rules):
+            return False
+        [raw] = asked.keys
+        snapshot = self._gate.find(raw)
+        return snapshot is not None and not snapshot.networks
+
+    def _allow(self, scope: Scope, options: AuthzOptions, decision: Decision) -> Answer:
+        headers = self._identity(scope, decision)
+        if options.cache:
+            # nginx keeps until its second has passed, and reads no `private`; one less, and it is never longer than was asked for
+            kept = (decision.reservation or "").startswith(MANY_PREFIX)
+            headers.append((b"x-accel-expires", b"%d" % (options.cache - 1 if kept else 0)))
+        return 200, headers, b""
 
     def _fail(self, scope: Scope, options: AuthzOptions | None, error: TollkeeperError) -> Answer:
         if not error.permanent:
@@ -167,6 +188,8 @@ class Authz:
             (b"x-tollkeeper-code", code.encode()),
             (b"x-tollkeeper-problem", dumps(loads(body)).encode()),  # ASCII, on one line
         ]
+        if options is not None and options.cache:
+            headers.append((b"x-accel-expires", b"0"))
         if options is not None and options.profile == "nginx" and status not in PASSED_BY_NGINX:
             status = 403
         return status, headers, body
@@ -195,7 +218,7 @@ class _Waiting:
     def done(self) -> None:
         authz, scope = self._authz, self._exchange.scope
         if self.error is None:
-            answer = authz._allow(scope, self._decision)
+            answer = authz._allow(scope, self._options, self._decision)
         else:
             authz._gate.refund(self._decision)
             answer = authz._fail(scope, self._options, self.error)

@@ -17,26 +17,46 @@ from tollkeeper.web.rules import Rules, read_rules
 Profile = Literal["plain", "nginx", "caddy", "traefik", "envoy"]
 PROFILES: Final = ("plain", "nginx", "caddy", "traefik", "envoy")
 ENVOY: Final = b"/authz/envoy/"
-_KNOWN: Final = ("profile", "meter", "cost", "free", "price", "settle")
+LONGEST_CACHE: Final = 60
+"""Seconds for which a gateway may answer without asking."""
+_KNOWN: Final = ("profile", "meter", "cost", "free", "price", "settle", "cache")
 
 
 @dataclass(frozen=True, slots=True)
 class AuthzOptions:
-    """`settled`: calls are reserved, and settled from the gateway's access log; else every attempt is recorded at once."""
+    """`settled`: calls are reserved, and settled from the gateway's access log; else every attempt is recorded at once.
+
+    `cache`: for at most so many seconds the gateway may answer from its cache what may be cached; 0: it asks each time.
+    """
 
     profile: Profile
     rules: Rules
     settled: bool = False
+    cache: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The call a gateway asks about. `path` as it was sent."""
+    """The call a gateway asks about. `path` as it was sent. `cache_key`: what the gateway would know the same call by."""
 
     method: str
     path: bytes
     keys: frozenset[str]
     ip: str | None
+    cache_key: bytes = b""
+
+    def known_by_cache_key(self, rules: Rules) -> bool:
+        """Whether no call with another key, or of another price, can have this cache key.
+
+        It must hold the key that was judged, whole: whoever sends what it is made of then has that key. Where paths have prices of
+        their own it must begin with method and path, which cannot hold a space.
+        """
+        if len(self.keys) != 1 or not all(key.encode("latin-1") in self.cache_key for key in self.keys):
+            return False
+        if not rules.by_path:
+            return True
+        begin = self.method.encode("latin-1") + b" " + self.path
+        return self.cache_key.startswith(begin) and self.cache_key[len(begin) : len(begin) + 1] in (b" ", b"?")
 
 
 def read_options(query: bytes) -> AuthzOptions:
@@ -51,7 +71,7 @@ def read_options(query: bytes) -> AuthzOptions:
         raise InvalidRequest(
             f"query.{ascii(unknown[0][:60])[1:-1]}: there is no such parameter; there are {', '.join(_KNOWN)}."
         )
-    single = {name: _one(name, given) for name in ("profile", "meter", "cost", "settle")}
+    single = {name: _one(name, given) for name in ("profile", "meter", "cost", "settle", "cache")}
     profile = single["profile"] or "plain"
     if profile not in PROFILES or profile == "envoy":
         raise InvalidRequest(
@@ -60,7 +80,22 @@ def read_options(query: bytes) -> AuthzOptions:
     if single["settle"] not in (None, "log"):
         raise InvalidRequest("query.settle: log is expected, or nothing.")
     rules = read_rules(single["meter"], single["cost"] or "1", given.get("free", ()), given.get("price", ()))
-    return AuthzOptions(cast("Profile", profile), rules, single["settle"] == "log")
+    settled = single["settle"] == "log"
+    return AuthzOptions(cast("Profile", profile), rules, settled, _read_cache(single["cache"], profile, settled))
+
+
+def _read_cache(text: str | None, profile: str, settled: bool) -> int:
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and 2 <= int(text) <= LONGEST_CACHE):
+        raise InvalidRequest(f"query.cache: whole seconds from 2 to {LONGEST_CACHE} are expected, found {text[:40]!r}.")
+    if profile != "nginx":
+        raise InvalidRequest(
+            "query.cache: only nginx keeps what it is answered; leave cache out, or say profile=nginx."
+        )
+    if not settled:
+        raise InvalidRequest("query.cache: calls that are not asked about are counted from the log; add settle=log.")
+    return int(text)
 
 
 def read_envoy(path: bytes) -> tuple[AuthzOptions, bytes]:
@@ -104,7 +139,8 @@ def read_asked(scope: Any, options: AuthzOptions, own_path: bytes | None, places
             target = b"/"
         path, _, query = target.partition(b"?")
     keys = read_keys(headers, take_from_query(query, places.query)[1], places)
-    return Asked(method, path, keys, _address(headers, profile))
+    cache_key = _single(headers, b"x-cache-key") or b"" if options.cache else b""
+    return Asked(method, path, keys, _address(headers, profile), cache_key)
 
 
 def _single(headers: Pairs, name: bytes) -> bytes | None:

@@ -22,6 +22,7 @@ from tollkeeper.web.api import (
     shadow,
     stripe,
     usage,
+    webhooks,
 )
 from tollkeeper.web.api.hot import hot_operations
 from tollkeeper.web.errors import PROBLEM_SCHEMA, documented
@@ -42,6 +43,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     keys.imports,
     catalog.router,
     stripe.router,
+    webhooks.router,
     health,
 )
 

@@ -20,6 +20,7 @@ from tollkeeper.services.catalog import CatalogService
 from tollkeeper.services.corrections import Corrections
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.rating import Rating
@@ -39,6 +40,7 @@ class MoneyServices:
 
     provider_catalog: ProviderCatalog | None = None
     doctor: Doctor | None = None
+    inbox: Inbox | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 
 from tollkeeper.core.errors import TollkeeperError
+from tollkeeper.services import reservations as services
 from tollkeeper.services.reservations import Committed, Released
 from tollkeeper.web.api.shapes import Sent, Shown
 from tollkeeper.web.errors import documented
@@ -72,6 +73,12 @@ class Call(Sent):
 
     reservation: str = Field(max_length=2048, examples=["rsv_mUJ0…"])
     status: int = Field(ge=100, le=999, description="The HTTP status it was answered with.", examples=[200])
+    call: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{32}$",
+        description="Which call it was, where `reservation` is a pass that a gateway kept: nginx's `$request_id`.",
+        examples=[None],
+    )
 
 
 class Calls(Sent):
@@ -92,7 +99,7 @@ class Settled(Shown):
     """How many were committed, released, or had been settled before; and those that could not be."""
 
     committed: int = Field(examples=[1])
-    released: int = Field(examples=[0])
+    released: int = Field(description="Given back. A failed call by a pass is told so each time.", examples=[0])
     before: int = Field(description="Committed, released or lapsed before.", examples=[0])
     rejected: list[Unsettled]
 
@@ -100,7 +107,7 @@ class Settled(Shown):
 @router.post("/settle", summary="Settle reserved calls", responses=documented(503))
 def settle_reservations(sent: Calls, caller: CallerDep, reservations: ReservationsDep) -> Settled:
     """Commits what was reserved for calls answered 2xx, releases the others. Sending the same calls again is safe."""
-    calls = [(call.reservation, 200 <= call.status < 300) for call in sent.data]
+    calls = [services.Call(call.reservation, 200 <= call.status < 300, call.call) for call in sent.data]
     committed = released = before = 0
     rejected = []
     for index, answer in enumerate(reservations.settle(calls, caller.environment)):
