@@ -28,6 +28,8 @@ from tollkeeper.sandbox import (
     account,
     balance,
     cards,
+    checkout,
+    checkout_pages,
     coupons,
     credit_notes,
     customers,
@@ -62,6 +64,7 @@ RESOURCES = (
     account,
     balance,
     cards,
+    checkout,
     coupons,
     credit_notes,
     customers,
@@ -92,7 +95,7 @@ _FORGET_TICKS = 72_000
 
 def routes(world: World) -> list[BaseRoute]:
     """Everything that is not Stripe's API."""
-    return [*control_routes(world), *page_routes(world)]
+    return [*control_routes(world), *page_routes(world), *checkout_pages.routes(world)]
 
 
 class Sandbox:

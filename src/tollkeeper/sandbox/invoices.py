@@ -230,6 +230,40 @@ def _finalize_due(world: World, data: dict[str, Any]) -> None:
         collect(world, invoice)
 
 
+def _open(world: World, invoice: Object, customer: Object, now: int) -> None:
+    """Number and addresses of an invoice that is a draft no more."""
+    sequence = customer.get("next_invoice_sequence") or 1
+    customer["next_invoice_sequence"] = sequence + 1
+    world.store.save(customer)
+    secret = world.ids.new("", 40)
+    invoice.update(
+        number=f"{customer['invoice_prefix']}-{sequence:04d}",
+        status="open",
+        effective_at=now,
+        automatically_finalizes_at=None,
+        hosted_invoice_url=f"{world.base_url}/i/{invoice['id']}/{secret}",
+        invoice_pdf=f"{world.base_url}/i/{invoice['id']}/{secret}/print",
+        status_transitions={**invoice["status_transitions"], "finalized_at": now},
+        _secret=secret,
+    )
+
+
+def settle_elsewhere(world: World, invoice: Object, intent: Object | None) -> None:
+    """Finalise a draft that a payment of its own has paid already: that of a Checkout session."""
+    customer = world.require("customer", invoice["customer"])
+    refresh(world, invoice)
+    _open(world, invoice, customer, world.now(invoice))
+    invoice["ending_balance"] = invoice["starting_balance"]
+    if intent is not None:
+        invoice["_intent"] = intent["id"]
+        intent["_invoice"] = invoice["id"]
+        world.store.save(intent)
+        _make_payment(world, invoice, intent)
+    world.store.save(invoice)
+    world.emit("invoice.finalized", invoice)
+    mark_paid(world, invoice, intent["amount"] if intent else 0)
+
+
 def finalize(world: World, invoice: Object) -> None:
     """Fix lines, number and what is due; use the customer's balance; open it. Nothing due: paid."""
     customer = world.store.get("customer", invoice["customer"])
@@ -240,24 +274,13 @@ def finalize(world: World, invoice: Object) -> None:
         invoice["_task"] = None
     invoice["starting_balance"] = customer.get("balance") or 0
     refresh(world, invoice)
-    sequence = customer.get("next_invoice_sequence") or 1
-    customer["next_invoice_sequence"] = sequence + 1
-    world.store.save(customer)
     charged = invoice["collection_method"] == "charge_automatically"
     owed, ending = due(invoice["total"], invoice["starting_balance"], invoice["currency"], charged=charged)
-    secret = world.ids.new("", 40)
+    _open(world, invoice, customer, now)
     invoice.update(
-        number=f"{customer.get('invoice_prefix') or customer['id'][-8:].upper()}-{sequence:04d}",
-        status="open",
         amount_due=owed,
         amount_remaining=owed,
         ending_balance=ending,
-        effective_at=now,
-        automatically_finalizes_at=None,
-        hosted_invoice_url=f"{world.base_url}/i/{invoice['id']}/{secret}",
-        invoice_pdf=f"{world.base_url}/i/{invoice['id']}/{secret}/print",
-        status_transitions={**invoice["status_transitions"], "finalized_at": now},
-        _secret=secret,
     )
     if invoice["collection_method"] == "send_invoice" and invoice["due_date"] is None:
         invoice["due_date"] = now + (invoice.get("_days_until_due") or 30) * DAY

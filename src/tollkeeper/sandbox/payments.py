@@ -96,6 +96,8 @@ def outcome(method: Object, *, off_session: bool) -> str:
     card = card_of(method)
     if card.decline:
         return card.decline
+    if method.get("_passed"):
+        return "succeeded"
     if card.authenticate == "always" or (card.authenticate == "once" and not method["_authenticated"]):
         return "authentication_required" if off_session else "requires_action"
     return "succeeded"
@@ -120,6 +122,13 @@ def settle(
     for function in _AFTER:
         function(world, intent)
     return result
+
+
+def refuse(world: World, intent: Object, method: Object) -> None:
+    """The authentication of a payment failed."""
+    fail(world, intent, method, "payment_intent_authentication_failure")
+    for function in _AFTER:
+        function(world, intent)
 
 
 def _succeed(world: World, intent: Object, method: Object) -> None:

@@ -76,13 +76,26 @@ def piece_text(world: World, price: Object, piece: Piece, *, trial: bool = False
     return f"{quantity} × {name} ({amount.replace(' /', unit + ' /', 1) if every(price) else amount + unit})"
 
 
+def _tiers_text(price: Object) -> str:
+    """ "1,000 free, then from $0.002 per unit", by the first tier that costs something."""
+    tiers, currency = price["tiers"], price["currency"]
+    below = 0
+    for tier in tiers:
+        unit = Decimal(str(tier["unit_amount_decimal"] or 0))
+        if unit or tier["flat_amount_decimal"]:
+            flat = Decimal(str(tier["flat_amount_decimal"] or 0))
+            words = f"{money(unit, currency)} per unit" + (f" + {money(flat, currency)}" if flat else "")
+            last = tier is tiers[-1]
+            return (f"{below:,} free, then " if below else "") + ("" if last else "from ") + words
+        below = tier["up_to"] or below
+    return "free"
+
+
 def price_text(price: Object) -> str:
     """A price in one short phrase: "$20.00 / month"."""
     per = f" / {every(price)}" if every(price) else ""
     if price["billing_scheme"] == "tiered":
-        first = (price.get("tiers") or [{}])[0]
-        amount = Decimal(str(first.get("unit_amount_decimal") or first.get("unit_amount") or 0))
-        return f"from {money(amount, price['currency'])} per unit{per}"
+        return _tiers_text(price) + per
     amount = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or 0))
     metered = (price.get("recurring") or {}).get("usage_type") == "metered"
     packs = price.get("transform_quantity")
