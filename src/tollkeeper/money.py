@@ -21,6 +21,7 @@ from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.provider_catalog import ProviderCatalog
+from tollkeeper.services.provider_import import ProviderImport
 from tollkeeper.services.reconcile_events import EventPoll
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
@@ -54,6 +55,7 @@ class Money:
         self.provider: Provider | None = None
         self.provider_catalog: ProviderCatalog | None = None
         self.doctor: Doctor | None = None
+        self.provider_import: ProviderImport | None = None
         self.inbox_effects: InboxEffects | None = None
         self.event_poll: EventPoll | None = None
         self.subscriptions: Subscriptions | None = None
@@ -93,6 +95,9 @@ class Money:
         self._send_usage(toll, self.provider)
         self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports, self.provider.name)
         self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.provider_import = ProviderImport(
+            toll.database, self.provider, toll.customers, self.subscriptions, toll.clock, toll.changed
+        )
         self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),

@@ -98,7 +98,7 @@ class Server:
             self.authenticator,
             toll.require_storage,
             self.draining,
-            MoneyServices(self.money.provider_catalog, self.money.doctor, self.money.inbox),
+            MoneyServices(self.money.provider_catalog, self.money.doctor, self.money.provider_import, self.money.inbox),
         )
         behind = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)
         metrics = MetricsApp(make_registry(self._sources()), self._may_read_metrics)

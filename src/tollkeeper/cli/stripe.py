@@ -78,6 +78,66 @@ def probe(yes: Yes = False, json: Json = False, verbose: Verbose = False) -> Non
         _show_findings(server.request("POST", "/v1/stripe/probe"), json)
 
 
+@app.command(
+    "import",
+    epilog=examples(
+        "tollkeeper stripe import",
+        "tollkeeper stripe import --price price_1SXk=pro --id-from metadata.user_id",
+    ),
+)
+def import_(
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PRICE=PLAN", help="A price of Stripe that is of a plan of ours.", show_default=False),
+    ] = None,
+    id_from: Annotated[
+        str, typer.Option(metavar="WHERE", help="Our id of a customer: stripe, email, or metadata.NAME.")
+    ] = "stripe",
+    yes: Yes = False,
+    json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Take over the customers and running subscriptions that Stripe has already.
+
+    Shows what would be done, and asks. What customers pay stays as it is; what they may do is what the plan says. Exit code 1 when some
+    were skipped.
+    """
+    prices: dict[str, str] = {}
+    for one in price or ():
+        name, mark, plan = one.partition("=")
+        if not (name and mark and plan):
+            raise terminal.Stop(f"--price {one}: expected PRICE=PLAN, such as price_1SXk=pro", exit_code=2)
+        prices[name] = plan
+    wanted = {"prices": prices, "id_from": id_from}
+    with connect(verbose, ASKING) as server:
+        found = server.request("POST", "/v1/stripe/import", {**wanted, "dry_run": True})
+        if found["adopted"] or found["known"]:
+            if not json:
+                _show_adoptions(found)
+            terminal.confirm(f"Take over {plural(found['adopted'], 'subscription')}?", yes)
+            found = server.request("POST", "/v1/stripe/import", {**wanted, "dry_run": False})
+        elif not json:
+            _show_adoptions(found)
+    if json:
+        terminal.show_json(found)
+    else:
+        terminal.say(
+            f"{found['adopted']} taken over, {found['known']} known before, {found['skipped']} skipped.",
+            "bold green" if not found["skipped"] else "",
+        )
+    if found["skipped"]:
+        raise typer.Exit(1)
+
+
+def _show_adoptions(found: dict[str, Any]) -> None:
+    made = terminal.table("SUBSCRIPTION", "CUSTOMER", "NAME", "PLAN", "", whole=("SUBSCRIPTION",))
+    for one in found["subscriptions"]:
+        terminal.add_row(
+            made, one["subscription"], one["customer"], one["name"], one["plan"] or "", one["why"] or one["verdict"]
+        )
+    terminal.show_table(made)
+
+
 def _show_findings(found: dict[str, Any], json: bool) -> None:
     if json:
         terminal.show_json(found)

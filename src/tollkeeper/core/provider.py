@@ -59,6 +59,17 @@ class ProviderRefused(TollkeeperError):
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderCustomer:
+    """Who is billed, as the provider knows them. `currency` is None until something was bought."""
+
+    id: str
+    name: str
+    email: str | None
+    currency: str | None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class MeterReport:
     """Usage to be added to a customer's meter. `identifier` is remembered by the provider; `value` may be negative, to take back."""
 
@@ -231,6 +242,8 @@ class Provider(Protocol):
         ...
 
     def make_customer(self, customer: Customer, key: str) -> str: ...
+
+    def customer(self, customer: str) -> ProviderCustomer: ...
 
     def checkout(self, request: CheckoutRequest, key: str) -> ProviderCheckout: ...
 

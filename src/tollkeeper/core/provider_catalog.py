@@ -50,6 +50,8 @@ class Held:
 
 
 RETIRED = "retired"
+IMPORTED = "imported/"
+"""Begins the key of a price that was there before us: it is never ours to retire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ def changes(things: Iterable[Thing], held: Iterable[Held]) -> list[Change]:
         elif one.fingerprint != thing.fingerprint:
             found.append(Change("change", thing.kind, thing.key, thing, one))
     for where, one in there.items():
+        if f"/{IMPORTED}" in one.key:
+            continue
         if where not in asked and not one.retired and one.kind in ("price", "product", "meter"):
             found.append(Change("retire", one.kind, one.key, None, one))
     return sorted(found, key=lambda change: (change.action == "retire", ORDER.index(change.kind)))

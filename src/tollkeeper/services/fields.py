@@ -67,6 +67,10 @@ def line(field: str, value: object, most: int = 200, *, empty: bool = False) -> 
     return value
 
 
+def is_email_address(value: object) -> bool:
+    return isinstance(value, str) and _EMAIL.fullmatch(value) is not None
+
+
 def email_address(field: str, value: object) -> str:
     """A plausible address, trimmed; whether it exists only a mail can tell."""
     value = line(field, value, 254)

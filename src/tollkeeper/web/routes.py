@@ -23,6 +23,7 @@ from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.provider_catalog import ProviderCatalog
+from tollkeeper.services.provider_import import ProviderImport
 from tollkeeper.services.rating import Rating
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.shadow import Shadow
@@ -40,6 +41,7 @@ class MoneyServices:
 
     provider_catalog: ProviderCatalog | None = None
     doctor: Doctor | None = None
+    provider_import: ProviderImport | None = None
     inbox: Inbox | None = None
 
 

@@ -15,6 +15,7 @@ from tollkeeper.core.provider import (
     MeterReport,
     ProviderCharge,
     ProviderCheckout,
+    ProviderCustomer,
     ProviderDispute,
     ProviderEvent,
     ProviderInvoice,
@@ -73,6 +74,9 @@ class StripeAccount:
         if customer.email:
             params["email"] = customer.email
         return str(self.calls.post(lambda c, o: c.v1.customers.create(params, o), key)["id"])
+
+    def customer(self, customer: str) -> ProviderCustomer:
+        return objects.customer(self.calls.get(lambda c: c.v1.customers.retrieve(customer)))
 
     def checkout(self, request: CheckoutRequest, key: str) -> ProviderCheckout:
         metadata = {**request.metadata, "tollkeeper_purchase": request.reference}

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, TypeAlias
 
+from tollkeeper.core.errors import NotFound
 from tollkeeper.core.provider import (
     ProviderCharge,
     ProviderCheckout,
+    ProviderCustomer,
     ProviderDispute,
     ProviderInvoice,
     ProviderItem,
@@ -31,6 +33,19 @@ def id_of(value: Any) -> str | None:
     """Of something that stands as its id or, expanded, as itself."""
     found: str | None = value["id"] if isinstance(value, Mapping) else value
     return found
+
+
+def customer(data: Data) -> ProviderCustomer:
+    """One that was deleted is as not there. Raises NotFound."""
+    if data.get("deleted"):
+        raise NotFound(f"Stripe has deleted {data['id']}.")
+    return ProviderCustomer(
+        id=data["id"],
+        name=data.get("name") or "",
+        email=data.get("email"),
+        currency=data.get("currency"),
+        metadata=dict(data.get("metadata") or {}),
+    )
 
 
 def subscription(data: Data) -> ProviderSubscription:

@@ -11,7 +11,7 @@ from tollkeeper.core.doctor import Finding
 from tollkeeper.core.provider import ProviderMissing
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.provider_catalog import ProviderCatalog, ShelfPlan
-from tollkeeper.web.api.shapes import EnvironmentName, Shown
+from tollkeeper.web.api.shapes import EnvironmentName, Sent, Shown
 from tollkeeper.web.errors import documented
 from tollkeeper.web.routes import AdminRoute, MoneyDep, MoneyServices
 
@@ -96,6 +96,79 @@ class EndpointShown(Shown):
 
     id: str = Field(examples=["we_1SXk"])
     secret: str | None = Field(examples=[None])
+
+
+class ImportWanted(Sent):
+    """What to take over."""
+
+    prices: dict[str, str] = Field(
+        default_factory=dict,
+        description="Stripe's prices that our catalog did not make, and the plan that each is of.",
+        examples=[{"price_1SXk": "pro"}],
+    )
+    id_from: str = Field(
+        "stripe",
+        max_length=200,
+        description="Our id of a customer: `stripe`, `email`, or `metadata.NAME`.",
+        examples=["stripe"],
+    )
+    dry_run: bool = Field(True, description="Only say what would be done.")
+
+
+class AdoptionShown(Shown):
+    """One subscription at Stripe. `known` ones are read again; `why` says why one is skipped."""
+
+    subscription: str = Field(examples=["sub_1SXk"])
+    stripe_customer: str = Field(examples=["cus_SXk"])
+    customer: str = Field(examples=["acme"])
+    name: str = Field(examples=["Acme"])
+    plan: str | None = Field(examples=["pro"])
+    verdict: Literal["adopt", "known", "skip"]
+    why: str = Field(examples=[""])
+
+
+class ImportShown(Shown):
+    """What was done, or would be."""
+
+    environment: EnvironmentName
+    dry_run: bool
+    adopted: int = Field(examples=[1])
+    known: int = Field(examples=[0])
+    skipped: int = Field(examples=[0])
+    subscriptions: list[AdoptionShown]
+
+
+@router.post("/import", responses=FAILURES)
+def import_stripe(wanted: ImportWanted, money: MoneyDep) -> ImportShown:
+    """Take over the customers and running subscriptions of the account.
+
+    Each customer is made here unless it is there, and may do from now on what the plan of its subscription says. What it pays stays as it
+    is: prices that our catalog did not make go on being billed by Stripe, and no usage is reported for them.
+    """
+    importer = money.provider_import
+    if importer is None or money.provider_catalog is None:
+        raise ProviderMissing
+    work = importer.plan if wanted.dry_run else importer.apply
+    found = work(wanted.prices, wanted.id_from)
+    return ImportShown(
+        environment=money.provider_catalog.environment,
+        dry_run=wanted.dry_run,
+        adopted=sum(one.verdict == "adopt" for one in found),
+        known=sum(one.verdict == "known" for one in found),
+        skipped=sum(one.verdict == "skip" for one in found),
+        subscriptions=[
+            AdoptionShown(
+                subscription=one.subscription,
+                stripe_customer=one.provider_customer,
+                customer=one.customer,
+                name=one.name,
+                plan=one.plan,
+                verdict=one.verdict,
+                why=one.why,
+            )
+            for one in found
+        ],
+    )
 
 
 @router.get("/plan", responses=FAILURES)
