@@ -16,6 +16,7 @@ from tollkeeper.core.rating import rate
 from tollkeeper.core.rating_models import UnpricedUsage
 from tollkeeper.integrations.stripe.amounts import exponent, major, minor, minor_decimal
 from tollkeeper.integrations.stripe.prices import price_params
+from tollkeeper.sandbox.arithmetic import rated
 
 D = Decimal
 
@@ -54,6 +55,20 @@ def test_what_stripe_bills_is_what_our_rating_says(price: Price, quantity: Decim
     params = price_params(price, "mtr_1" if price.model != "flat" else None)
     amount = stripe_amount(params, D(1) if price.model == "flat" else quantity)
     assert amount.scaleb(-exponent(price.currency)) == ours.exact_amount
+
+
+@given(any_price | tiered() | tiered("graduated", included=D(10)), near | used)
+def test_the_sandbox_makes_the_same_lines_of_money(price: Price, quantity: Decimal) -> None:
+    assume(rated_here(price) is None)
+    assume(quantity < 10**9)
+    try:
+        ours = rate(price, quantity)
+    except UnpricedUsage:
+        assume(False)
+        raise
+    params = {"billing_scheme": "per_unit", **price_params(price, "mtr_1" if price.model != "flat" else None)}
+    lines = rated(params, D(1) if price.model == "flat" else quantity)
+    assert sum(line.amount for line in lines) == minor(ours.amount, price.currency)
 
 
 @given(any_price)

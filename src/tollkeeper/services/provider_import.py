@@ -1,7 +1,7 @@
 """Takes over customers and subscriptions that a payment provider has already: who they are, and what they may do from now on.
 
 What they pay stays as it is at the provider. A subscription to prices that were not made from our catalog is billed by them until the
-is moved to a plan; usage is reported for ours alone.
+customer is moved to a plan; usage is reported for ours alone.
 """
 
 from __future__ import annotations
