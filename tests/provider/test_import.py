@@ -10,6 +10,7 @@ from desk import SECOND
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.provider_import import ProviderImport
+from tollkeeper.services.reports import Reports
 from tollkeeper.services.subscriptions import Subscriptions
 
 from .conftest import Shop
@@ -17,6 +18,19 @@ from .conftest import Shop
 
 def params(values: Any) -> Any:
     return values
+
+
+class NoUsage:
+    """A usage log in which nothing stands."""
+
+    def last_seq(self) -> int:
+        return 0
+
+    def touched(self, after_seq: int, most: int) -> tuple[list[Any], int]:
+        return [], after_seq
+
+    def period_total(self, *_: Any) -> None:
+        return None
 
 
 class Legacy:
@@ -31,7 +45,9 @@ class Legacy:
         ).id
         desk = shop.desk
         clock = Clock(now_ns=lambda: desk.now * 1000)
-        subscriptions = Subscriptions(desk.database, clock, desk.changes.append)
+        subscriptions = Subscriptions(
+            desk.database, clock, desk.changes.append, Reports(desk.database, NoUsage(), NoUsage(), clock, None)
+        )
         self.importer = ProviderImport(
             desk.database, shop.account, desk.customers, subscriptions, clock, desk.changes.append
         )
