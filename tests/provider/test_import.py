@@ -46,7 +46,10 @@ class Legacy:
         desk = shop.desk
         clock = Clock(now_ns=lambda: desk.now * 1000)
         subscriptions = Subscriptions(
-            desk.database, clock, desk.changes.append, Reports(desk.database, NoUsage(), NoUsage(), clock, None)
+            desk.database,
+            clock,
+            desk.changes.append,
+            Reports(desk.database, NoUsage(), NoUsage(), NoUsage(), clock, None),
         )
         self.importer = ProviderImport(
             desk.database, shop.account, desk.customers, subscriptions, clock, desk.changes.append
