@@ -23,11 +23,11 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 STYLE = resources.files(__package__).joinpath("pages.css").read_text()
 
 
-def html(title: str, body: str, status: int = 200) -> HTMLResponse:
+def html(title: str, body: str, status: int = 200, style: str = STYLE) -> HTMLResponse:
     """A whole page. `body` is HTML already."""
     text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="robots" content="noindex"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}</style></head>'
+        f'<meta name="robots" content="noindex"><link rel="icon" href="data:,"><title>{escape(title)}</title><style>{style}</style></head>'
         f"<body>{body}</body></html>"
     )
     return HTMLResponse(

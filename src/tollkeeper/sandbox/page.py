@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from tollkeeper.sandbox.page_style import POLICY, document, mark
+from tollkeeper.sandbox.frame import go, html
+from tollkeeper.sandbox.page_style import STYLE, mark
 from tollkeeper.sandbox.store import Object
+from tollkeeper.sandbox.texts import money
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
 
 _SHOWN = 12
 _ADVANCES = {"hour": 3_600, "day": 86_400, "month": 31 * 86_400}
-_WHOLE = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split())  # noqa: SIM905
-_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())  # noqa: SIM905
 
 
 def page_routes(world: World) -> list[Route]:
     """The page, and the address of its buttons."""
 
     async def show(request: Request) -> Response:
-        return HTMLResponse(document("Sandbox", body(world)), headers={"Content-Security-Policy": POLICY})
+        return html("Sandbox", f"<main>{body(world)}</main>", style=STYLE)
 
     async def act(request: Request) -> Response:
         given = parse_qs((await request.body()).decode("utf-8", "replace"))
         _act(world, given.get("do", [""])[0])
-        return RedirectResponse("/", 303)
+        return go("/")
 
     return [Route("/", show, methods=["GET"]), Route("/sandbox/act", act, methods=["POST"])]
 
@@ -62,14 +62,6 @@ def instant(seconds: float | None) -> str:
         if seconds is None
         else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d\u00a0%H:%M:%S").replace("-", "\u2011")
     )
-
-
-def money(amount: int | None, currency: str | None) -> str:
-    """An amount in minor units as major units with its currency."""
-    if amount is None or not currency:
-        return "—"
-    places = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
-    return f"{amount / 10**places:,.{places}f} {currency.upper()}"
 
 
 def _buttons(*pairs: tuple[str, str]) -> str:
@@ -202,7 +194,7 @@ def _invoices(world: World) -> str:
         url = str(row.get("hosted_invoice_url") or "")
         number = escape(row.get("number") or row["id"])
         shown = f'<a href="{escape(url)}">{number}</a>' if url.startswith(("http://", "https://")) else number
-        total = money(row.get("total"), row.get("currency"))
+        total = money(row["total"], row["currency"])
         rows.append([shown, _who(world, row.get("customer")), mark(row["status"]), total, instant(row["created"])])
     return _table("Invoices", ["number", "customer", "status", "total>", "created>"], rows, "invoice")
 

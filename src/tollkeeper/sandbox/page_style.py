@@ -1,4 +1,4 @@
-"""The look of the sandbox's pages, and the frame they share. Nothing is loaded from anywhere."""
+"""The look of the page at `/`, which is denser than the pages for customers."""
 
 from __future__ import annotations
 
@@ -47,9 +47,6 @@ white-space:nowrap}
 .mark.bad{background:var(--bad-ground);color:var(--bad)}
 footer{margin-top:20px;color:var(--soft);font-size:13px}
 """
-POLICY: Final = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
 _GOOD = frozenset({"active", "paid", "succeeded", "complete", "enabled", "trialing", "won", "200"})
 _WARN = frozenset({"open", "past_due", "incomplete", "requires_action", "draft", "paused", "pending", "processing"})
@@ -60,11 +57,3 @@ def mark(text: str) -> str:
     """A status as a coloured label."""
     kind = " good" if text in _GOOD else " warn" if text in _WARN else " bad" if text in _BAD else ""
     return f'<span class="mark{kind}">{escape(text.replace("_", " "))}</span>'
-
-
-def document(title: str, body: str) -> str:
-    """A whole page. `body` is HTML."""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>"
-    )
