@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import machine, report
 
-SECTIONS = ("check", "events", "gate", "authz", "growth", "footprint", "whatif")
+SECTIONS = ("check", "events", "gate", "authz", "webhooks", "growth", "footprint", "whatif")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,7 +85,7 @@ def main() -> int:
 def _plan(
     chosen: argparse.Namespace, work: Path, missing: dict[str, str], say: Callable[[str], None]
 ) -> dict[str, Callable[[], report.Section]]:
-    from benchmarks import authz, check, events, footprint, gate, growth, whatif
+    from benchmarks import authz, check, events, footprint, gate, growth, webhooks, whatif
 
     return {
         "check": lambda: check.measure(work, chosen.rounds, chosen.seconds, missing),
@@ -93,6 +93,7 @@ def _plan(
         "gate": lambda: gate.measure(work, chosen.rounds),
         "growth": lambda: growth.measure(work, chosen.events, say),
         "authz": lambda: authz.measure(work, chosen.rounds, chosen.seconds),
+        "webhooks": lambda: webhooks.measure(work, chosen.rounds, chosen.seconds, missing),
         "footprint": lambda: footprint.measure(work),
         "whatif": lambda: whatif.measure(work),
     }

@@ -249,6 +249,22 @@ def test_different_things_are_read_at_the_same_time(desk: InboxDesk) -> None:
     assert [desk.applied(id) for id in ids] == [1] * AT_ONCE
 
 
+def test_one_effect_that_fails_does_not_take_the_others_of_its_transaction_with_it(desk: InboxDesk) -> None:
+    def fail(event: InboxEvent) -> None:
+        if event.object == "in_3":
+            raise ProviderUnavailable("Not this one.")
+
+    desk.effect.on_apply = fail
+    called: list[int] = []
+    desk.effect.after = [lambda: called.append(1)]
+    ids = [desk.arrive(about=f"in_{n}") for n in range(20)]
+    desk.effects.run_once()
+    assert [desk.applied(id) for id in ids] == [int(n != 3) for n in range(20)]
+    assert [desk.get(id).status for id in ids] == ["pending" if n == 3 else "done" for n in range(20)]
+    assert len(called) == 19
+    assert desk.effects.outcomes["failed"] == 1
+
+
 def test_what_follows_the_commit_is_called_once_and_its_failure_harms_nothing(
     desk: InboxDesk, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ from tollkeeper.core.customers import Customer
 from tollkeeper.core.errors import Conflict, StorageMismatch, StorageUnavailable
 from tollkeeper.storage.sql import engine as engine_module
 from tollkeeper.storage.sql import migrations
+from tollkeeper.storage.sql.checkpoints import EVERY
 from tollkeeper.storage.sql.engine import migrate, open_database, sqlite_engine
 from tollkeeper.storage.sql.grants import BY_CUSTOMER, BY_DIGEST
 from tollkeeper.storage.sql.migrations import REVISIONS
@@ -405,3 +406,19 @@ def test_a_reader_sees_one_state_while_a_writer_commits(desk: Desk) -> None:
         writer.join()
         assert view.customers.list(None, 10) == []
     assert len(desk.customers.list().items) == 1
+
+
+def test_the_log_of_the_file_is_copied_by_a_thread_of_its_own(tmp_path: Path) -> None:
+    """So that a commit never waits for it; the copy is there before the file is closed."""
+    database = open_database(str(tmp_path / "x.db"))
+    before = (tmp_path / "x.db").stat().st_size
+    for number in range(EVERY):
+        assert database.checkpoints.copied == 0
+        with database.write() as repositories:
+            repositories.watermarks.set(f"{number}" * 3000, number, number)
+    with database.checkpoints.changed:
+        assert database.checkpoints.changed.wait_for(lambda: database.checkpoints.copied == 1, 20)
+    assert (tmp_path / "x.db").stat().st_size > before
+    with database.read() as repositories:
+        assert repositories.watermarks.get("7" * 3000) == 7
+    database.close()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.errors import TollkeeperError
 
 if TYPE_CHECKING:
     from tollkeeper.core.ports import Repositories
@@ -61,12 +60,6 @@ class InboxState(NamedTuple):
     oldest_seconds: float
 
 
-class LeaseLost(TollkeeperError):
-    """Somebody else works on this object by now; what was begun was taken back."""
-
-    code = "conflict"
-
-
 AfterCommit: TypeAlias = Callable[[], None]
 
 
@@ -87,8 +80,9 @@ class Effect(Protocol):
     def apply(self, rows: Repositories, event: InboxEvent, fetched: Any, now: int) -> Sequence[AfterCommit]:
         """Write what follows from it. The returned calls are made after the commit, once each.
 
-        It happens once for each event, whatever is delivered how often; an operator's replay makes it happen again, so that what is
-        added to books is added under an id of the provider's.
+        Called again when its transaction was taken back, so it changes nothing but `rows`. It happens once for each event, whatever is
+        delivered how often; an operator's replay makes it happen again, so that what is added to books is added under an id of the
+        provider's.
         """
         ...
 

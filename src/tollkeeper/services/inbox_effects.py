@@ -7,11 +7,13 @@ a state that is committed later was also read later.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NamedTuple
 
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.inbox import (
@@ -21,7 +23,6 @@ from tollkeeper.core.inbox import (
     Effect,
     Effects,
     InboxEvent,
-    LeaseLost,
     wait_us,
 )
 from tollkeeper.core.ports import Database
@@ -30,11 +31,12 @@ from tollkeeper.services.clock import Clock
 
 logger = logging.getLogger("tollkeeper.inbox")
 
-LEASE_US: Final = 300 * SECOND_US
+LEASE_US: Final = 600 * SECOND_US
 """Longer than a provider's slowest answer, retries included; only after a crash on several machines does anybody wait for it."""
 HELD_US: Final = SECOND_US
 AT_ONCE: Final = 8
 """Objects that are read from the provider at the same time."""
+CLAIMED: Final = 32
 LOOKED_AT: Final = 64
 
 
@@ -45,6 +47,14 @@ class Claim(NamedTuple):
     effect: Effect
     about: str
     fence: int
+
+
+class Answer(NamedTuple):
+    """What the provider said of a claim's object, or why it did not."""
+
+    claim: Claim
+    fetched: Any
+    error: BaseException | None
 
 
 class InboxEffects:
@@ -72,31 +82,39 @@ class InboxEffects:
         self._resumed = True
 
     def run_once(self) -> bool:
-        """Work on a few events that are due; true when there may be more."""
+        """Work on a few events that are due; true when there may be more.
+
+        Objects are read from the provider several at a time. What has been read by the time a transaction ends goes into the next,
+        together.
+        """
         if not self._resumed:
             self.resume()
         claims, moved = self._claim()
-        failures: list[BaseException] = []
+        waiting: SimpleQueue[Claim] = SimpleQueue()
+        for claim in claims:
+            waiting.put(claim)
+        answers: SimpleQueue[Answer] = SimpleQueue()
 
-        def work(number: int) -> None:
-            try:
-                self._work(claims[number])
-            except Exception as error:
-                failures.append(error)
+        def read() -> None:
+            with contextlib.suppress(Empty):
+                while True:
+                    answers.put(self._read(waiting.get_nowait()))
 
         # daemons: a provider that does not answer must not hold up the end of the process
-        threads = [
-            threading.Thread(target=work, args=(number,), name="inbox-effect", daemon=True)
-            for number in range(1, len(claims))
-        ]
-        for thread in threads:
-            thread.start()
-        if claims:
-            work(0)
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        for _ in range(min(len(claims), self._at_once) - 1):
+            threading.Thread(target=read, name="inbox-read", daemon=True).start()
+        if len(claims) == 1:
+            read()
+        elif claims:
+            threading.Thread(target=read, name="inbox-read", daemon=True).start()
+        left = len(claims)
+        while left:
+            group = [answers.get()]
+            with contextlib.suppress(Empty):
+                while True:
+                    group.append(answers.get_nowait())
+            left -= len(group)
+            self._settle(group)
         return moved
 
     def _claim(self) -> tuple[Sequence[Claim], bool]:
@@ -112,7 +130,7 @@ class InboxEffects:
             effect = self._effects.get(event.type)
             if effect is None:
                 unknown.append(event)
-            elif len(wanted) < self._at_once:
+            elif len(wanted) < CLAIMED:
                 wanted.setdefault(self._about(effect, event), (event, effect))
         claims: list[Claim] = []
         with self._database.write() as rows:
@@ -138,33 +156,57 @@ class InboxEffects:
             logger.exception("what %s %s is about is not known", event.type, event.id)
             return event.id
 
-    def _work(self, claim: Claim) -> None:
-        event, effect = claim.event, claim.effect
+    def _read(self, claim: Claim) -> Answer:
         try:
-            fetched = effect.fetch(self._provider, event)
-            after: Sequence[AfterCommit] = ()
-            now = self._clock.now_us()
-            with self._database.write() as rows:
-                held = rows.leases.give_back(event.provider, event.environment, claim.about, claim.fence)
-                if not held or not rows.inbox.settle(event, "done", now):
-                    raise LeaseLost
-                after = effect.apply(rows, event, fetched, now)
-        except LeaseLost:
-            self.outcomes["overtaken"] += 1
-            logger.warning("%s %s was overtaken; nothing of it was kept here", event.type, event.id)
-            return
-        except Exception as error:
-            self._failed(claim, error)
-            return
-        self.outcomes["done"] += 1
-        for call in after:
-            try:
-                call()
-            except Exception:
-                logger.exception("after the effect of %s %s", event.type, event.id)
+            return Answer(claim, claim.effect.fetch(self._provider, claim.event), None)
+        except BaseException as error:  # whoever waits for the answer is to have it
+            return Answer(claim, None, error)
 
-    def _failed(self, claim: Claim, error: Exception) -> None:
-        """Put it off, or give it up after the last attempt. Raises StorageUnavailable."""
+    def _settle(self, group: Sequence[Answer]) -> None:
+        """Commit the effects of what was read; put off what could not be read."""
+        for answer in group:
+            if answer.error is not None:
+                self._failed(answer.claim, answer.error)
+        good = [answer for answer in group if answer.error is None]
+        try:
+            self._apply(good)
+        except Exception as error:
+            if len(good) == 1:
+                self._failed(good[0].claim, error)
+                return
+            for answer in good:  # one of them is at fault; each on its own, so that the others are not to suffer
+                self._settle([answer])
+
+    def _apply(self, group: Sequence[Answer]) -> None:
+        """One transaction: leases given back, effects, marks."""
+        if not group:
+            return
+        now = self._clock.now_us()
+        done: list[tuple[InboxEvent, Sequence[AfterCommit]]] = []
+        overtaken: list[InboxEvent] = []
+        with self._database.write() as rows:
+            for claim, fetched, _ in group:
+                event = claim.event
+                held = rows.leases.give_back(event.provider, event.environment, claim.about, claim.fence)
+                if held and rows.inbox.settle(event, "done", now):
+                    done.append((event, claim.effect.apply(rows, event, fetched, now)))
+                else:
+                    overtaken.append(event)
+        self.outcomes["done"] += len(done)
+        self.outcomes["overtaken"] += len(overtaken)
+        for event in overtaken:
+            logger.warning("%s %s was overtaken; nothing of it was kept here", event.type, event.id)
+        for event, after in done:
+            for call in after:
+                try:
+                    call()
+                except Exception:
+                    logger.exception("after the effect of %s %s", event.type, event.id)
+
+    def _failed(self, claim: Claim, error: BaseException) -> None:
+        """Put it off, or give it up after the last attempt. Raises StorageUnavailable, and what ends a process."""
+        if not isinstance(error, Exception):
+            raise error
         event = claim.event
         foreseen = isinstance(error, TollkeeperError)
         told = (error.detail if isinstance(error, TollkeeperError) else f"{type(error).__name__}: {error}")[:500]

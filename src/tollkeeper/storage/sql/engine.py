@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL
 
 from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
+from tollkeeper.storage.sql.checkpoints import BACKSTOP_PAGES
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.files import database_files
 from tollkeeper.storage.sql.migrations import REVISIONS
@@ -127,6 +128,7 @@ def sqlite_engine(path: Path, read_only: bool = False) -> Engine:
         connection.isolation_level = None  # BEGIN is ours
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
 

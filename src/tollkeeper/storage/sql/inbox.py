@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from sqlalchemy import Connection, func, select, text, tuple_
 
@@ -11,10 +12,8 @@ from tollkeeper.core.inbox import InboxEvent, InboxStatus
 from tollkeeper.storage.sql.money_tables import inbox_events
 
 _FIELDS = InboxEvent._fields
-_ADD = text(
-    f"INSERT INTO inbox_events ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{name}' for name in _FIELDS)})"  # noqa: S608
-    " ON CONFLICT (provider, id) DO NOTHING"
-)
+_ROW = f"({', '.join('?' * len(_FIELDS))})"
+_MOST_ROWS = 64
 _CLAIM = text(
     "UPDATE inbox_events SET attempts = attempts + 1, due_at = :until"
     " WHERE provider = :provider AND id = :id AND status = 'pending' AND attempts = :attempts AND due_at = :due_at"
@@ -53,13 +52,29 @@ _CLEAR = text("UPDATE object_leases SET lease_until = 0 WHERE provider = :provid
 _LISTED = [inbox_events.c[name] for name in _FIELDS if name != "payload"]
 
 
+@cache
+def _add(count: int) -> str:
+    return (
+        f"INSERT INTO inbox_events ({', '.join(_FIELDS)}) VALUES {', '.join([_ROW] * count)}"  # noqa: S608
+        " ON CONFLICT (provider, id) DO NOTHING"
+    )
+
+
 class SqlInbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def add(self, events: Sequence[InboxEvent]) -> int:
-        rows = [dict(zip(_FIELDS, event, strict=True)) for event in events]
-        return self._connection.execute(_ADD, rows).rowcount if rows else 0
+        """In statements of many rows: the driver gives up Python's lock with each statement, and has to win it back from the event loop."""
+        new = at = 0
+        while at < len(events):
+            count = min(
+                _MOST_ROWS, 1 << (len(events) - at).bit_length() - 1
+            )  # of few sizes, so that the driver knows them
+            values = tuple(value for event in events[at : at + count] for value in event)
+            new += self._connection.exec_driver_sql(_add(count), values).rowcount
+            at += count
+        return new
 
     def get(self, provider: str, id: str) -> InboxEvent | None:
         query = select(*(inbox_events.c[name] for name in _FIELDS)).where(

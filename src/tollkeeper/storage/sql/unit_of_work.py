@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, Engine, event
 from tollkeeper.core.errors import StorageUnavailable
 from tollkeeper.storage.sql.adjustments import SqlAdjustments
 from tollkeeper.storage.sql.catalog import SqlCatalog
+from tollkeeper.storage.sql.checkpoints import Checkpoints
 from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
@@ -66,6 +68,7 @@ class SqlDatabase:
         self.grants = SqlGrants(engine)
         self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
         self._writer = threading.Lock()
+        self.checkpoints = Checkpoints(Path(str(engine.url.database)))
 
     @contextmanager
     def read(self) -> Iterator[SqlRepositories]:
@@ -76,11 +79,14 @@ class SqlDatabase:
     @contextmanager
     def write(self) -> Iterator[SqlRepositories]:
         """Commits at the end of the block, rolls back when it raises. Not to be nested."""
-        with self._writer, translated_errors(), self._writing.begin() as connection:
-            yield SqlRepositories(connection)
+        with self._writer:
+            with translated_errors(), self._writing.begin() as connection:
+                yield SqlRepositories(connection)
+            self.checkpoints.committed()
 
     def close(self) -> None:
         """Give up every connection. A use after this is refused: the files may have another owner by then."""
+        self.checkpoints.close()
         event.listen(self.engine, "do_connect", _refuse)
         self.engine.dispose()
 

@@ -1,0 +1,67 @@
+"""Copies the main database's write-ahead log into its file on a thread of its own, so that no writer waits for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger("tollkeeper.storage")
+
+EVERY: Final = 32
+"""Commits from one copy to the next."""
+BACKSTOP_PAGES: Final = 16 * 1024
+"""64 MiB of log: then the writer copies what the thread has left over, and the log begins anew."""
+
+
+class Checkpoints:
+    """`committed()` is called after each commit; the thread starts with the first that is due. Passive: it never makes anybody wait.
+
+    `copied`: how often; `changed` tells of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._commits = 0
+        self._wanted = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self.copied = 0
+        self.changed = threading.Condition()
+
+    def committed(self) -> None:
+        """For the one writer at a time."""
+        self._commits += 1
+        if self._commits < EVERY or self._closing:
+            return
+        self._commits = 0
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="main-checkpoint", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._closing = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        with contextlib.closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
+            while True:
+                self._wanted.wait()
+                self._wanted.clear()
+                if self._closing:
+                    return
+                try:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                except sqlite3.Error as error:
+                    logger.error("checkpoint of the main database failed: %s", error)
+                    continue
+                with self.changed:
+                    self.copied += 1
+                    self.changed.notify_all()
