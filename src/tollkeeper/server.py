@@ -23,7 +23,7 @@ from tollkeeper.integrations.metrics import MetricsApp, Sources, make_registry
 from tollkeeper.money import Money
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
-from tollkeeper.web import listen
+from tollkeeper.web import listen, reservations
 from tollkeeper.web.app import Services, create_app
 from tollkeeper.web.auth import Authenticator, authorization_of
 from tollkeeper.web.errors import Problems
@@ -37,7 +37,14 @@ LAPSE_SECONDS = 5.0
 SHADOW_SECONDS = 10.0
 CORRECTIONS_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
-HOT_ROUTES = (("POST", "/v1/check"), ("POST", "/v1/events"), ("GET", "/authz"), ("POST", "/webhooks/stripe"))
+HOT_ROUTES = (
+    ("POST", "/v1/check"),
+    ("POST", "/v1/events"),
+    ("GET", "/authz"),
+    ("POST", "/webhooks/stripe"),
+    ("POST", reservations.COMMIT),
+    ("POST", reservations.RELEASE),
+)
 RETENTION_PAUSE = 0.02
 """Between two pieces, so that requests are answered in between."""
 

@@ -19,7 +19,7 @@ from listening import listening
 from spine import CATALOG
 from tollkeeper.server import Server, opened
 from tollkeeper.settings import Settings
-from tollkeeper.web.direct import Exchange
+from tollkeeper.web.direct import Direct, Exchange
 
 ADMIN = "admin-token-of-the-tests"
 
@@ -36,15 +36,18 @@ class Wire:
         self.port = 0
         self.taken = self.left = 0
         self._writers: list[asyncio.StreamWriter] = []
-        direct = server.app.direct[b"POST", b"/v1/check"]  # type: ignore[attr-defined]
+        app: Any = server.app
+        app.direct = {(b"POST", b"/v1/check"): self._counted(app.direct[b"POST", b"/v1/check"])}
+        app.direct_below = [(method, begin, self._counted(direct)) for method, begin, direct in app.direct_below]
 
+    def _counted(self, direct: Direct) -> Direct:
         def counted(exchange: Exchange) -> bool:
-            taken: bool = direct(exchange)
+            taken = direct(exchange)
             self.taken += taken
             self.left += not taken
             return taken
 
-        server.app.direct = {(b"POST", b"/v1/check"): counted}  # type: ignore[attr-defined]
+        return counted
 
     def request(
         self, *lines: str, version: str = "1.1", token: str = ADMIN, path: str = "/v1/check", **fields: Any

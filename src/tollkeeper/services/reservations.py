@@ -16,7 +16,15 @@ from typing import Final, Literal, NamedTuple
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict, InvalidRequest, NotFound, TollkeeperError
-from tollkeeper.core.events import GATEWAY_SOURCE, RESERVATION_SOURCE, ULID_TIMED, LogRow, Outcome, quantity_data
+from tollkeeper.core.events import (
+    GATEWAY_SOURCE,
+    RESERVATION_SOURCE,
+    ULID_TIMED,
+    LogRow,
+    Outcome,
+    Submission,
+    quantity_data,
+)
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.metering import NANOS, QuantityInvalid, format_quantity, join_quantity, split_quantity
 from tollkeeper.core.reservations import HOLD_SECONDS, Reservation, read_token
@@ -187,6 +195,19 @@ class Reservations:
         """Count in memory; the row must then be logged, and the commit settled or taken back."""
         reservation = self._single(token, environment)
         return self._begin(reservation, reservation.amount if quantity is None else _amount(quantity, reservation))
+
+    def begin_from_memory(
+        self, token: str, quantity: int | str | Decimal | None, environment: Environment | None = None
+    ) -> Commit | None:
+        """`begin` without a read; None when the customer must be read first."""
+        reservation = self._single(token, environment)
+        if not self._gate.in_memory(reservation.environment, reservation.customer):
+            return None
+        return self._begin(reservation, reservation.amount if quantity is None else _amount(quantity, reservation))
+
+    def put(self, submission: Submission) -> None:
+        """Log a commit by a submission of the caller's own; its `done` must settle it or take it back. Raises StorageUnavailable."""
+        self._log.put(submission)
 
     def _begin(self, reservation: Reservation, amount: int) -> Commit:
         account, row = self._row(reservation, amount)

@@ -1,6 +1,7 @@
 """A request that is answered by the protocol itself, without an ASGI task: for endpoints that decide in memory.
 
-An application offers such endpoints by an attribute `direct`, handlers by method and path. A handler gets the whole request and says
+An application offers such endpoints by an attribute `direct`, handlers by method and path, and by `direct_below`, handlers of all paths
+that begin alike. A handler gets the whole request and says
 whether it takes it. One that it leaves, and any that is not plain (large, pipelined, HTTP/1.0, `Expect`, an upgrade), goes the way of ASGI.
 """
 
@@ -87,5 +88,8 @@ class Exchange:
 
 Direct: TypeAlias = Callable[[Exchange], bool]
 """True: it was answered, or will be. False: nothing was done, the application is to have it. Raises nothing."""
+
+Below: TypeAlias = tuple[bytes, bytes, Direct]
+"""Method, how the path begins, and who has it. Looked at only where no path is found as it is."""
 
 NONE: Final[Mapping[tuple[bytes, bytes], Direct]] = {}

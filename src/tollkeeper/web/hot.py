@@ -21,11 +21,12 @@ from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.auth import Authenticator, Caller, authorization_of
 from tollkeeper.web.authz import Authz
 from tollkeeper.web.check import JSON, MAX_CHECK_BODY, Check
-from tollkeeper.web.direct import Direct
+from tollkeeper.web.direct import Below, Direct
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.events import read_events
 from tollkeeper.web.hooks import MAX_WEBHOOK_BODY, Hooks
 from tollkeeper.web.hooks import PATH as WEBHOOKS
+from tollkeeper.web.reservations import BELOW, ReservationsDirect
 
 Scope = dict[str, Any]
 Finished = Callable[[Any, int, float], None]
@@ -72,6 +73,8 @@ class HotEndpoints:
             (b"GET", b"/authz"): self._authz.direct,
             (b"POST", WEBHOOKS.encode()): self.hooks.direct,
         }
+        reserved = ReservationsDirect(reservations, authenticator, problems, self._failure, finished)
+        self.direct_below: Sequence[Below] = ((b"POST", BELOW, reserved.direct),)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")

@@ -10,6 +10,7 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._chunk = 0
         self._refused = False
         self._endpoints = getattr(self.app, "direct", direct.NONE)
+        self._below: Sequence[direct.Below] = getattr(self.app, "direct_below", ())
         self._exchange: direct.Exchange | None = None  # while its request is read
         self._endpoint: direct.Direct | None = None
         self._defaults: list[tuple[bytes, bytes]] | None = None
@@ -69,6 +71,8 @@ class BoundedProtocol(HttpToolsProtocol):
         method = self.parser.get_method()
         path, _, query = self.url.partition(b"?")
         endpoint = self._endpoints.get((method, path))
+        if endpoint is None:
+            endpoint = next((one for of, begin, one in self._below if of == method and path.startswith(begin)), None)
         if endpoint is not None and self._is_plain():
             self._endpoint = endpoint
             scope: Any = self.scope
