@@ -236,18 +236,15 @@ def _deliveries(world: World) -> str:
             "None: nothing is delivered.",
         )
     )
-    rows = [
-        [
-            escape(attempt["type"]),
-            mark(str(attempt["outcome"])) if isinstance(attempt["outcome"], int) else escape(str(attempt["outcome"])),
-            str(attempt["attempt"]),
-            instant(attempt["at"]),
-        ]
-        for attempt in islice(reversed(world.webhooks.attempts), _SHOWN)
-    ]
+    rows = []
+    for attempt in islice(reversed(world.webhooks.attempts), _SHOWN):
+        outcome = attempt["outcome"]
+        answer = mark(str(outcome)) if isinstance(outcome, int) else escape(outcome)
+        again = f" <small>attempt {attempt['attempt']}</small>" if attempt["attempt"] > 1 else ""
+        rows.append([escape(attempt["type"]) + again, answer, instant(attempt["at"])])
     hold = ("release", "Release") if world.webhooks.hold else ("hold", "Hold")
     buttons = f"<section><h2>Deliveries</h2>{_buttons(hold, ('retry', 'Try all again now'))}</section>"
-    return f"<div>{endpoints}{buttons}{_table('Last attempts', ['event', 'answer', 'attempt>', 'at>'], rows)}</div>"
+    return f"<div>{endpoints}{buttons}{_table('Last attempts', ['event', 'answer', 'at>'], rows)}</div>"
 
 
 def _all(world: World) -> list[Object]:
