@@ -29,7 +29,6 @@ from tollkeeper.sandbox import (
     balance,
     cards,
     checkout,
-    checkout_pages,
     coupons,
     credit_notes,
     customers,
@@ -42,6 +41,7 @@ from tollkeeper.sandbox import (
     meter_events,
     meters,
     payments,
+    portal,
     prices,
     products,
     refunds,
@@ -55,6 +55,7 @@ from tollkeeper.sandbox import (
     webhook_endpoints,
 )
 from tollkeeper.sandbox.api import Api, Receive, Scope, Send
+from tollkeeper.sandbox.billing_pages import billing_routes
 from tollkeeper.sandbox.control import control_routes
 from tollkeeper.sandbox.page import page_routes
 from tollkeeper.sandbox.store import Store
@@ -77,6 +78,7 @@ RESOURCES = (
     meter_events,
     meters,
     payments,
+    portal,
     prices,
     products,
     refunds,
@@ -95,7 +97,7 @@ _FORGET_TICKS = 72_000
 
 def routes(world: World) -> list[BaseRoute]:
     """Everything that is not Stripe's API."""
-    return [*control_routes(world), *page_routes(world), *checkout_pages.routes(world)]
+    return [*control_routes(world), *page_routes(world), *billing_routes(world)]
 
 
 class Sandbox:

@@ -30,6 +30,12 @@ def exact(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def exact_text(number: str) -> str:
+    """A decimal as text, with commas between thousands."""
+    whole, point, rest = number.partition(".")
+    return f"{int(whole):,}{point}{rest}"
+
+
 def money(amount: int | Decimal, currency: str) -> str:
     """An amount of the smallest unit as people write it: 1234567 usd is $12,345.67; fractions of a cent are kept."""
     places = digits(currency)
