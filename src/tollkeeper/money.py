@@ -5,7 +5,11 @@ Part of the bootstrap, apart from it since a gate inside an application has none
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tollkeeper.bootstrap import Tollkeeper
+from tollkeeper.core.buy_links import BuyLinks
+from tollkeeper.core.customers import Environment
 from tollkeeper.core.inbox import Effect
 from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT
 from tollkeeper.core.provider import Provider
@@ -16,10 +20,12 @@ from tollkeeper.integrations.stripe.doctor import StripeDoctor
 from tollkeeper.integrations.stripe.probe import StripeProbe
 from tollkeeper.integrations.stripe.shelf import StripeShelf
 from tollkeeper.services.adjustments import Adjustments
+from tollkeeper.services.checkout import Checkouts
 from tollkeeper.services.dispatch import Dispatcher, Topic
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
+from tollkeeper.services.invoicing import Invoicing
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.provider_import import ProviderImport
 from tollkeeper.services.reconcile_events import EventPoll
@@ -31,6 +37,8 @@ from tollkeeper.services.topics import LAG_US, InvoiceLines, MeterEvents
 from tollkeeper.settings import Settings
 
 GRACE_SECONDS = 5.0
+OWN_INVOICES_SECONDS = 300.0
+OWN_INVOICES_PAUSE = 0.2
 INBOX_SECONDS = 1.0
 POLL_SECONDS = {"live": 60.0, "test": 2.0}
 INBOX_RETENTION_SECONDS = 3600.0
@@ -59,6 +67,9 @@ class Money:
         self.inbox_effects: InboxEffects | None = None
         self.event_poll: EventPoll | None = None
         self.subscriptions: Subscriptions | None = None
+        self.checkouts: Checkouts | None = None
+        self.links: BuyLinks | None = None
+        self.invoicing = Invoicing(toll.database, toll.usage, toll.clock)
         self.local = settings.stripe_api_base is not None
         self.steps: list[Step] = []
         self.runners: list[Runner] = []
@@ -72,6 +83,8 @@ class Money:
             Step("inbox_retention", self.inbox.forget, INBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE)
         )
         if settings.stripe_secret_key is None:
+            own = Step("own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE)
+            self.steps.append(own)
             return
         calls = Calls(settings.stripe_secret_key, settings.stripe_api_base, settings.stripe_meter_events_base)
         installation = toll.database.pair_id
@@ -99,12 +112,25 @@ class Money:
             toll.database, self.provider, toll.customers, self.subscriptions, toll.clock, toll.changed
         )
         self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
+        self._sell(toll, self.provider, self.subscriptions, settings.public_url)
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),
             self.provider_catalog,
             toll.clock.random_bits,
             lambda run: StripeProbe(calls, run).findings(),
         )
+
+    def _sell(self, toll: Tollkeeper, provider: Provider, subscriptions: Subscriptions, public_url: str) -> None:
+        """Checkouts, and the link to them in every refusal that another plan would mend."""
+        self.checkouts = Checkouts(toll.database, provider, subscriptions, toll.clock, public_url)
+        self.links = links = BuyLinks(toll.database.signing_secret, lambda: toll.clock.now_ns() // 1_000_000_000)
+
+        def buy(environment: Environment, customer: str) -> Callable[[int], str] | None:
+            return (
+                None if environment != provider.environment else lambda now_s: links.token(environment, customer, now_s)
+            )
+
+        toll.gate.buy = buy
 
     def _send_usage(self, toll: Tollkeeper, provider: Provider) -> None:
         """Reports and the outbox."""

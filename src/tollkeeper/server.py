@@ -105,7 +105,15 @@ class Server:
             self.authenticator,
             toll.require_storage,
             self.draining,
-            MoneyServices(self.money.provider_catalog, self.money.doctor, self.money.provider_import, self.money.inbox),
+            MoneyServices(
+                self.money.provider_catalog,
+                self.money.doctor,
+                self.money.provider_import,
+                self.money.inbox,
+                self.money.checkouts,
+                self.money.links,
+                self.money.invoicing,
+            ),
         )
         behind = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)
         metrics = MetricsApp(make_registry(self._sources()), self._may_read_metrics)

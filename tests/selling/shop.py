@@ -6,14 +6,23 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from selling.account import Account
 from spine import DAY, SECOND, Spine
+from tollkeeper.core.buy_links import BuyLinks
 from tollkeeper.core.customers import Environment
+from tollkeeper.core.ids import new_id
 from tollkeeper.core.inbox import InboxEvent
 from tollkeeper.core.ports_money import ProviderObject
+from tollkeeper.services.checkout import Checkouts
+from tollkeeper.services.invoicing import Invoicing
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.subscription_effects import subscription_effects
 from tollkeeper.services.subscriptions import Subscriptions
+from tollkeeper.web.app import Services, create_app
+from tollkeeper.web.auth import Authenticator
+from tollkeeper.web.routes import MoneyServices
 
 CATALOG = """
 currency = "usd"
@@ -78,7 +87,9 @@ class Shop:
         self.account = Account(self.toll.clock.now_us, environment)
         toll = self.toll
         account = ("stripe", environment)
-        self.reports = Reports(toll.database, toll.usage, toll.usage_file.reader, toll.clock, account)
+        self.reports = Reports(
+            toll.database, toll.usage, toll.usage_file.reader, toll.usage_file.cuts, toll.clock, account
+        )
         self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports)
         self.effects = subscription_effects(self.subscriptions, toll.clock)
         with self.toll.database.write() as rows:
@@ -150,3 +161,42 @@ class Shop:
     def checking(self, customer: str = "acme") -> Callable[[], str]:
         key = self.toll.keys.create(customer=customer, environment=self.environment).key
         return lambda: self.toll.gate.check(key, "api_calls").code
+
+
+PUBLIC_URL = "https://toll.example"
+
+
+class Storefront:
+    """The HTTP surface of a shop, called without a socket."""
+
+    def __init__(self, shop: Shop) -> None:
+        toll = shop.toll
+        clock = toll.clock
+        self.checkouts = Checkouts(toll.database, shop.account, shop.subscriptions, clock, PUBLIC_URL)
+        self.links = BuyLinks(toll.database.signing_secret, lambda: clock.now_ns() // 1_000_000_000)
+        self.invoicing = Invoicing(toll.database, toll.usage, clock)
+        toll.gate.buy = lambda environment, customer: lambda now_s: self.links.token(environment, customer, now_s)
+        authenticator = Authenticator("admin-token-of-the-tests", toll.key_by_digest, clock.now_us)
+        services = Services(
+            toll.catalog,
+            toll.customers,
+            toll.keys,
+            toll.usage,
+            toll.rating,
+            toll.reservations,
+            toll.shadow,
+            toll.corrections,
+            authenticator,
+            lambda: None,
+            lambda: False,
+            MoneyServices(checkouts=self.checkouts, links=self.links, invoicing=self.invoicing),
+        )
+        self.app = create_app(
+            services,
+            public_url=PUBLIC_URL,
+            new_request_id=lambda: new_id("req", clock.now_us() // 1000, clock.random_bits(80)),
+        )
+
+    def client(self, *, admin: bool = False) -> httpx.AsyncClient:
+        headers = {"Authorization": "Bearer admin-token-of-the-tests"} if admin else {}
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=PUBLIC_URL, headers=headers)

@@ -15,6 +15,7 @@ from tollkeeper.cli import (
     backup,
     catalog,
     check,
+    checkout,
     corrections,
     cost,
     customers,
@@ -24,6 +25,7 @@ from tollkeeper.cli import (
     export,
     guide,
     init,
+    invoices,
     keys,
     keys_import,
     openapi,
@@ -36,6 +38,7 @@ from tollkeeper.cli import (
     shadow,
     status,
     stripe,
+    subscriptions,
     terminal,
     usage,
     verify,
@@ -99,6 +102,10 @@ customers.app.command("cost", epilog=cost.EXAMPLES)(cost.cost)
 app.add_typer(customers.app, name="customers", rich_help_panel=SELL)
 app.add_typer(keys.app, name="keys", rich_help_panel=SELL)
 app.add_typer(stripe.app, name="stripe", rich_help_panel=SELL)
+app.command("checkout", rich_help_panel=SELL, epilog=checkout.EXAMPLES)(checkout.checkout)
+app.command("portal", rich_help_panel=SELL, epilog=checkout.PORTAL_EXAMPLES)(checkout.portal)
+app.add_typer(subscriptions.app, name="subscriptions", rich_help_panel=SELL)
+app.add_typer(invoices.app, name="invoices", rich_help_panel=SELL)
 app.command("rate", rich_help_panel=SELL, epilog=rate.EXAMPLES)(rate.rate)
 app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check)
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)

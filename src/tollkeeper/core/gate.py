@@ -6,7 +6,7 @@ A Decision keeps the numbers it was made of; header values and the wire form com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -59,6 +59,9 @@ TITLE: dict[Code, str] = {
 IANA_TYPE: dict[str, str] = {
     "QUOTA_EXCEEDED": "https://iana.org/assignments/http-problem-types#quota-exceeded",
 }
+
+BUYABLE: Final = frozenset({"PAYMENT_REQUIRED", "QUOTA_EXCEEDED"})
+"""Refusals that another plan would mend: their problem has the address of the plans on offer."""
 
 NEAR_PERCENT: Final = 80
 """Of a quota, from which on a customer is told that it will be used up."""
@@ -148,15 +151,16 @@ class QuotaState:
 
 
 class Who:
-    """Whom a key speaks for, as the decision tells it."""
+    """Whom a key speaks for, as the decision tells it. `buy` makes the token of a link to the plans (`core.buy_links`), from seconds."""
 
-    __slots__ = ("customer", "environment", "json", "key_id", "plan")
+    __slots__ = ("buy", "customer", "environment", "json", "key_id", "plan")
 
     def __init__(self, customer: str | None, key_id: str | None, environment: str | None, plan: str | None) -> None:
         self.customer = customer
         self.key_id = key_id
         self.environment = environment
         self.plan = plan
+        self.buy: Callable[[int], str] | None = None
         self.json = dumps(
             {"customer": customer, "key_id": key_id, "environment": environment, "plan": plan}, separators=(",", ":")
         )[1:-1]
@@ -338,6 +342,8 @@ class Decision:
         }
         if self.code in IANA_TYPE:
             problem["help"] = f"{docs}/docs/errors/{self.code}"
+        if self.who.buy is not None and self.code in BUYABLE:
+            problem["checkout_url"] = f"{docs}/buy/{self.who.buy((self.id >> 80) // 1000)}"
         wait = self.retry_after()
         if wait is not None:
             problem["retry_after"] = wait

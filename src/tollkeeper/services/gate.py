@@ -98,6 +98,7 @@ class Gate:
         self._loading = threading.RLock()
         self.holds = Holds(self._lock)
         self.shadow_plans: frozenset[str] = frozenset()
+        self.buy: Callable[[Environment, str], Callable[[int], str] | None] | None = None
         self.on_near: Callable[[Decision], None] = tell_near
         self.on_shadow: Callable[[Decision, str], None] = lambda decision, code: None
         self._generation = 0
@@ -139,6 +140,8 @@ class Gate:
             if grant.grant is not None:
                 account = self.account(grant.key.environment, grant.grant)
             snapshot = Snapshot(grant, account)
+            if self.buy is not None and account is not None:
+                snapshot.who.buy = self.buy(account.environment, account.customer)
             if account is not None and grant.grant is not None:
                 shadow = not self.shadow_plans.isdisjoint((ALL, snapshot.who.plan))
                 fill(snapshot, account, grant.grant, self.meters.current, shadow)

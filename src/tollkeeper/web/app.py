@@ -9,6 +9,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 
 from tollkeeper import __version__
+from tollkeeper.web import buy
 from tollkeeper.web.api.hot import HOT
 from tollkeeper.web.docs import docs_router
 from tollkeeper.web.errors import Problems
@@ -36,6 +37,7 @@ def create_app(services: Services, *, public_url: str, new_request_id: Callable[
     app.state.problems = problems
     for router in ROUTERS:
         app.include_router(router)
+    app.include_router(buy.router)
     app.include_router(docs_router(create_openapi, public_url.rstrip("/")))
     return app
 

@@ -21,6 +21,7 @@ from tollkeeper.web.routes import StrictRoute
 
 STATIC: Final = Path(__file__).parent / "static"
 FILES: Final[Mapping[str, str]] = {
+    "buy.css": "text/css",
     "docs.css": "text/css",
     "docs.js": "text/javascript",
     "icon.svg": "image/svg+xml",

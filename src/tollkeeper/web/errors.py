@@ -99,6 +99,11 @@ PROBLEM_SCHEMA: Final[Mapping[str, Any]] = {
         "code": {"type": "string", "enum": list(ERRORS)},
         "request_id": {"type": "string", "description": "The same as the header `X-Request-Id`."},
         "retry_after": {"type": "integer", "description": "Seconds; of a refusal that passes by itself."},
+        "checkout_url": {
+            "type": "string",
+            "format": "uri",
+            "description": "Of a refusal that another plan would mend: a page with the plans on offer, for two days.",
+        },
         "errors": {
             "type": "array",
             "description": "Each fault of a malformed request.",

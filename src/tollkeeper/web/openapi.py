@@ -11,9 +11,11 @@ from fastapi.routing import APIRoute, APIRouter
 from tollkeeper import __version__
 from tollkeeper.web.api import (
     catalog,
+    checkout,
     corrections,
     cost,
     customers,
+    invoices,
     keys,
     log,
     meters,
@@ -21,6 +23,7 @@ from tollkeeper.web.api import (
     reservations,
     shadow,
     stripe,
+    subscriptions,
     usage,
     webhooks,
 )
@@ -42,6 +45,9 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     keys.router,
     keys.imports,
     catalog.router,
+    checkout.router,
+    subscriptions.router,
+    invoices.router,
     stripe.router,
     webhooks.router,
     health,
@@ -72,6 +78,10 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
     {
         "name": "Webhooks",
         "description": "What the payment provider tells: each event is stored once, and its effect happens once.",
+    },
+    {
+        "name": "Selling",
+        "description": "Checkouts at the payment provider, what came of them, and invoices.",
     },
     {"name": "Health", "description": "For load balancers and monitors. No token needed."},
 )

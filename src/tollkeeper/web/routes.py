@@ -14,13 +14,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tollkeeper.core.buy_links import BuyLinks
 from tollkeeper.core.context import SCOPE_CALLER
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.services.catalog import CatalogService
+from tollkeeper.services.checkout import Checkouts
 from tollkeeper.services.corrections import Corrections
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
+from tollkeeper.services.invoicing import Invoicing
 from tollkeeper.services.keys import KeyService
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.provider_import import ProviderImport
@@ -43,6 +46,9 @@ class MoneyServices:
     doctor: Doctor | None = None
     provider_import: ProviderImport | None = None
     inbox: Inbox | None = None
+    checkouts: Checkouts | None = None
+    links: BuyLinks | None = None
+    invoicing: Invoicing | None = None
 
 
 @dataclass(frozen=True, slots=True)
