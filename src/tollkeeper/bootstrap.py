@@ -236,13 +236,19 @@ def proxy(
     timeout: float,
     keep_host: bool,
     adaptive: int | None,
+    reserve: str | None,
+    quantity_from: str | None,
 ) -> None:
     """Run server and proxy until told to stop. Raises InvalidRequest for options that are off."""
     from tollkeeper.front import proxy
     from tollkeeper.web.key_places import read_places
     from tollkeeper.web.proxy_options import ProxyOptions, read_upstream
+    from tollkeeper.web.proxy_size import read_sized
     from tollkeeper.web.rules import read_rules
 
+    sized = read_sized(reserve, quantity_from)
+    if sized is not None:
+        meter, cost = sized.meter, str(sized.amount)
     options = ProxyOptions(
         read_upstream(upstream),
         read_rules(meter, cost, free, prices),
@@ -252,5 +258,6 @@ def proxy(
         timeout,
         keep_host,
         adaptive,
+        sized,
     )
     proxy(settings, options, address)

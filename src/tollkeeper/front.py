@@ -82,8 +82,10 @@ def run(
         server.problems,
         server.settings.public_url.rstrip("/"),
         lambda scope, *told: finished.get(scope["method"], finished[OTHER])(scope, *told),
+        reservations=server.toll.reservations,
     )
     server.proxy_counts = lambda: proxy.counts.calls
+    server.proxy_unread = lambda: proxy.counts.unread
     front = Listener(proxy, sockets.proxy, plain=True)
     running = Running(sockets.main.url, front.url)
 
@@ -119,6 +121,12 @@ def require_meters(toll: Tollkeeper, options: ProxyOptions) -> None:
         raise InvalidRequest(
             f"Calls cannot be checked against {', '.join(other)}: that takes a meter that counts or sums, without filters."
         )
+    if options.sized is not None:
+        entry = meters[options.sized.meter]
+        if "attempt" in (options.count_on, entry.meter.count_on):
+            raise InvalidRequest("--reserve counts what an answer came to; it does not go with count_on = attempt.")
+        if options.sized.source == "seconds" and entry.by_count:
+            raise InvalidRequest(f"Seconds are fractions, and {entry.key} counts whole events; take a sum meter.")
 
 
 def _require_no_loop(upstream: str, sockets: Sequence[socket]) -> None:

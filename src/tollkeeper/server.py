@@ -58,6 +58,7 @@ class Server:
         self.settings = settings
         self.money = Money(toll, settings)
         self.proxy_counts: Callable[[], Mapping[str, int]] = dict
+        self.proxy_unread: Callable[[], int] = int
         self._stopping = False
         clock = toll.clock
 
@@ -149,6 +150,7 @@ class Server:
             self.toll.usage_file.reader.free_bytes,
             lambda: self.proxy_counts(),
             self.money,
+            lambda: self.proxy_unread(),
         )
 
     def _may_read_metrics(self, scope: Any) -> bool:

@@ -33,9 +33,14 @@ aggregation = "count"
 event_type = "search"
 aggregation = "count"
 
+[meters.tokens]
+event_type = "llm.completion"
+aggregation = "sum"
+value_property = "tokens"
+
 [plans.free]
 limits = [{name = "minute", limit = 1000, window_seconds = 60}]
-quotas = [{meter = "api_calls", limit = "300", kind = "hard"}]
+quotas = [{meter = "api_calls", limit = "300", kind = "hard"}, {meter = "tokens", limit = "1000", kind = "hard"}]
 
 [plans.tight]
 limits = [{name = "burst", limit = 2, window_seconds = 3600}]
@@ -108,7 +113,7 @@ async def staged(folder: Path, **options: Any) -> AsyncIterator[Stage]:
         tight = toll.keys.create("slow", "live", "main")
         chosen = {"upstream": upstream.url, "rules": read_rules("api_calls", "1"), **options}
         problems = Problems("http://docs.test", lambda: "req_test")
-        proxy = Proxy(toll.gate, ProxyOptions(**chosen), problems, "http://docs.test")
+        proxy = Proxy(toll.gate, ProxyOptions(**chosen), problems, "http://docs.test", reservations=toll.reservations)
         await proxy.start()
         stack.push_async_callback(proxy.close)
         url = await stack.enter_async_context(listening(proxy))

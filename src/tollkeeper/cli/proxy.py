@@ -21,6 +21,7 @@ class CountOn(StrEnum):
 EXAMPLES = examples(
     "tollkeeper proxy --upstream http://localhost:8000",
     "tollkeeper proxy --upstream http://localhost:8000 --free /health --price /search=api_calls:5",
+    "tollkeeper proxy --upstream http://localhost:8000 --reserve tokens=4000 --quantity-from json:usage.total_tokens",
     "tollkeeper proxy --upstream http://localhost:8000 --key-header X-API-Key --trust-forwarded 1",
 )
 
@@ -84,6 +85,22 @@ def proxy(
             show_default=False,
         ),
     ] = None,
+    reserve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METER=AMOUNT",
+            help="Hold so much before a call, and count what it came to; instead of --meter and --cost.",
+            show_default=False,
+        ),
+    ] = None,
+    quantity_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="With --reserve, what it came to: header:NAME, json:PATH, bytes or seconds of the answer.",
+            show_default=False,
+        ),
+    ] = None,
     keep_host: Annotated[bool, typer.Option("--keep-host", help="Send the caller's Host to the upstream.")] = False,
     port: Annotated[
         int | None,
@@ -114,4 +131,6 @@ def proxy(
         timeout=timeout,
         keep_host=keep_host,
         adaptive=adaptive,
+        reserve=reserve,
+        quantity_from=quantity_from,
     )

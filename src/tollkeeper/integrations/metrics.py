@@ -85,7 +85,8 @@ class StepCounts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers are. `proxy`: outcome → requests, of the proxies in this process; `files`: role → path.
+    """Where the numbers are. `proxy`: outcome → requests, of the proxies in this process; `unread`: their answers without a size;
+    `files`: role → path.
 
     `free_bytes`: what of the usage file later events will use again.
     """
@@ -101,6 +102,7 @@ class Sources:
     free_bytes: Callable[[], int]
     proxy: Callable[[], Mapping[str, int]] = dict
     money: MoneyCounts | None = None
+    unread: Callable[[], int] = int
 
 
 class TollkeeperCollector(Collector):
@@ -155,6 +157,11 @@ class TollkeeperCollector(Collector):
         for outcome, count in sorted(outcomes.items()):
             proxied.add_metric([outcome], count)
         yield proxied
+        yield _counter(
+            "tollkeeper_proxy_sizes_unread",
+            "Proxied calls whose size could not be read; what was reserved was counted.",
+            self._sources.unread(),
+        )
 
     def _requests(self) -> Iterator[Metric]:
         durations = HistogramMetricFamily(

@@ -54,6 +54,11 @@ class Holds:
                 _count(held, 1)
                 self._held[held.id] = held
 
+    def forget(self, id: int) -> bool:
+        """Hold it no more, and give nothing back: whoever asks does. False when nothing is held any more."""
+        with self._lock:
+            return self._held.pop(id, None) is not None
+
     def release(self, id: int, steady: int) -> int:
         """Give back what is held: billionths, 0 when nothing is held any more. The request was made, so a limit by requests keeps it."""
         with self._lock:

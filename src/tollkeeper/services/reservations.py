@@ -8,6 +8,7 @@ A pass admits any number of calls for as long as a gateway keeps it; it holds no
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from tollkeeper.services.gate import Gate
 from tollkeeper.services.ingest import folds_of
 from tollkeeper.services.meters import MeterTable
 from tollkeeper.services.snapshots import Account, MeterView
-from tollkeeper.services.submissions import Log, Waited
+from tollkeeper.services.submissions import Awaited, Log, Waited
 
 _CALL: Final = re.compile("[0-9a-f]{32}")
 
@@ -204,6 +205,33 @@ class Reservations:
         if not self._gate.in_memory(reservation.environment, reservation.customer):
             return None
         return self._begin(reservation, reservation.amount if quantity is None else _amount(quantity, reservation))
+
+    async def commit_async(self, token: str, quantity: int | str | Decimal | None = None) -> Committed:
+        """`commit` on an event loop."""
+        commit = self.begin_from_memory(token, quantity)
+        if commit is None:
+            commit = await asyncio.to_thread(self.begin, token, quantity)
+        try:
+            submission = Awaited((commit.row,))
+            self._log.put(submission)
+            await submission.future
+        except TollkeeperError:
+            commit.take_back()
+            raise
+        return commit.settle(submission.outcomes)
+
+    def withdraw(self, decision: Decision, *, made: bool) -> None:
+        """Give back what a decision holds, by whoever made the reservation. The decision tells from then on what is left without it.
+
+        `made`: the request was made, so a limit by requests keeps it, as after a release.
+        """
+        if not made:
+            if self._gate.holds.forget(decision.id):
+                self._gate.refund(decision)
+            return
+        self._gate.holds.release(decision.id, self._gate.clock.steady_ns())
+        decision.used -= decision.amount
+        decision.amount = 0
 
     def put(self, submission: Submission) -> None:
         """Log a commit by a submission of the caller's own; its `done` must settle it or take it back. Raises StorageUnavailable."""

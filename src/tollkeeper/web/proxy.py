@@ -18,6 +18,7 @@ from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.gate import Decision
 from tollkeeper.core.throttle import Throttle
 from tollkeeper.services.gate import Gate
+from tollkeeper.services.reservations import Reservations
 from tollkeeper.web.errors import MEDIA_TYPE, NotSupported, Problems
 from tollkeeper.web.identity import called
 from tollkeeper.web.judging import judge
@@ -39,15 +40,16 @@ _encode = msgspec.json.Encoder().encode
 class Counts:
     """Since the start. `calls`: by what became of them: VALID, FREE, a refusal's code, a failure's code, CLIENT_GONE, UPSTREAM_BROKE.
 
-    `counted` and `given_back`: admitted calls that were, or were not, recorded.
+    `counted` and `given_back`: admitted calls that were, or were not, recorded. `unread`: of those counted, whose size could not be read.
     """
 
-    __slots__ = ("calls", "counted", "given_back", "in_flight")
+    __slots__ = ("calls", "counted", "given_back", "in_flight", "unread")
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.counted = 0
         self.given_back = 0
+        self.unread = 0
         self.in_flight = 0
 
 
@@ -65,8 +67,11 @@ class Proxy:
         problems: Problems,
         docs: str = "",
         finished: Callable[[Scope, int, float], None] = lambda scope, status, started: None,
+        *,
+        reservations: Reservations,
     ) -> None:
         self.gate = gate
+        self.reservations = reservations
         self.options = options
         self.problems = problems
         self.docs = docs

@@ -12,11 +12,14 @@ import aiohttp
 from starlette.types import Receive, Scope, Send
 
 from tollkeeper.core.context import SCOPE_CALLER, SCOPE_REQUEST_ID
+from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.gate import Decision
+from tollkeeper.core.metering import QuantityInvalid
 from tollkeeper.core.throttle import FULL_WEIGHT
 from tollkeeper.web.errors import Overloaded, UpstreamTimeout, UpstreamUnreachable
 from tollkeeper.web.identity import called, identity_fields
 from tollkeeper.web.proxy_head import Head, answer_head, read_head
+from tollkeeper.web.proxy_size import SizeReader
 
 if TYPE_CHECKING:
     from tollkeeper.web.proxy import Proxy
@@ -36,6 +39,7 @@ class Call:
     """
 
     __slots__ = (
+        "_asked",
         "_deadline",
         "_done",
         "_entered",
@@ -44,6 +48,7 @@ class Call:
         "_receive",
         "_recorded",
         "_settled",
+        "_size",
         "_task",
         "_watcher",
         "decision",
@@ -68,6 +73,8 @@ class Call:
         self._holding = False
         self._done = False
         self._entered: float | None = None
+        self._size: SizeReader | None = None
+        self._asked = 0.0
         self._deadline: asyncio.Timeout | None = None
         self._watcher: asyncio.Task[None] | None = None
         task = asyncio.current_task()
@@ -85,9 +92,17 @@ class Call:
             if not decision.allowed:
                 await proxy.refuse(self, decision)
                 return
+            sized = proxy.options.sized
+            if sized is not None and rule.meter == sized.meter and decision.amount:
+                self._size = SizeReader(sized)
+                proxy.reservations.hold(decision)
         try:
             self._enter()
-            if self.decision is not None and self.decision.amount and proxy.counts_attempts(rule.meter):
+            if self._size is not None:
+                if self._size.reads_body:
+                    head.fields[:] = [pair for pair in head.fields if pair[0] != "accept-encoding"]
+                    head.fields.append(("accept-encoding", "identity"))
+            elif self.decision is not None and self.decision.amount and proxy.counts_attempts(rule.meter):
                 await self._record(self.decision)
             await self._pass_on(head)
         except asyncio.CancelledError:
@@ -95,6 +110,8 @@ class Call:
                 raise
             self._task.uncancel()
             proxy.counts.calls["CLIENT_GONE"] += 1
+            if self._size is not None and self.status and not self._settled:
+                await self._count_size(ended=False)
         finally:
             self._done = True
             self._left(None)
@@ -139,11 +156,15 @@ class Call:
                     self.said("The API behind this gate gave an answer that cannot be passed on.")
                 ) from fault
             await self._settle(status)
+            if self._size is not None and not self._settled:
+                self._size.head(response.raw_headers)
+                if response.content.at_eof():
+                    await self._count_size(ended=True)
             if self.decision is not None and not self.decision.amount:
                 fields = self._fields(response, head)  # given back, so what remains is another number
             self.status = status
             await self.send({"type": "http.response.start", "status": status, "headers": fields})
-            if await self._stream(response.content):
+            if await self._stream(response.content, response.content_length):
                 self._proxy.counts.calls["FREE" if self.decision is None else "VALID"] += 1
         finally:
             response.close()
@@ -155,6 +176,7 @@ class Call:
         else:
             self._watch()
         timeout = self._proxy.options.timeout
+        self._asked = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(timeout) as self._deadline:
                 return await self._proxy.request(head, body, self._identity())
@@ -236,6 +258,8 @@ class Call:
         if decision is None or self._settled or not decision.amount:
             return
         if 200 <= status < 300:
+            if self._size is not None:
+                return  # what it came to is known at its end
             await self._record(decision)
             if self.gone:
                 raise asyncio.CancelledError
@@ -256,11 +280,45 @@ class Call:
         """A call that the upstream failed, or the client left, was `made`: not billed, but it counts for rate limits."""
         self._settled = True
         if self.decision is not None and self.decision.amount:
-            self._proxy.gate.refund(self.decision, limits=not made)
+            if self._size is not None:
+                self._proxy.reservations.withdraw(self.decision, made=made)
+            else:
+                self._proxy.gate.refund(self.decision, limits=not made)
             self._proxy.counts.given_back += 1
 
-    async def _stream(self, content: aiohttp.StreamReader) -> bool:
-        """Each chunk as soon as it is there. False when the upstream broke off: the client's connection is then cut, too."""
+    async def _count_size(self, *, ended: bool) -> None:
+        """Commit what the call came to; what was reserved when that cannot be read. Raises StorageUnavailable."""
+        proxy, decision, size = self._proxy, self.decision, self._size
+        assert decision is not None
+        assert decision.reservation is not None
+        assert size is not None
+        quantity = size.size(asyncio.get_running_loop().time() - self._asked, ended=ended)
+        self._settled = self._holding = True
+        told = {"request_id": decision.request_id}
+        try:
+            if quantity is not None:
+                try:
+                    await proxy.reservations.commit_async(decision.reservation, quantity)
+                except QuantityInvalid:  # a fraction of what is counted whole
+                    quantity = None
+            if quantity is None:
+                await proxy.reservations.commit_async(decision.reservation)
+                proxy.counts.unread += 1
+                log.warning("the size of an answer cannot be read by %s: what was reserved counts", size, extra=told)
+        except TollkeeperError:
+            # it may be committed by hand, for as long as usage is taken
+            log.error("an answer of size %s was not counted: %s", quantity, decision.reservation, extra=told)
+            raise
+        finally:
+            self._holding = False
+        self._recorded = True
+        proxy.counts.counted += 1
+
+    async def _stream(self, content: aiohttp.StreamReader, rest: int | None) -> bool:
+        """Each chunk as soon as it is there; of `rest` bytes, where it is known how many come, the last after the size is counted.
+
+        False when the upstream broke off: the client's connection is then cut, too.
+        """
         while True:
             try:
                 chunk = await content.readany()
@@ -269,6 +327,11 @@ class Call:
                 self._proxy.counts.calls["UPSTREAM_BROKE"] += 1
                 return False
             last = content.at_eof()
+            if self._size is not None and not self._settled:
+                self._size.feed(chunk)
+                rest = None if rest is None else rest - len(chunk)
+                if last or rest == 0:
+                    await self._count_size(ended=True)
             await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
             if last:
                 return True

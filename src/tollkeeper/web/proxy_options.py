@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tollkeeper.core.errors import InvalidRequest
 from tollkeeper.web.key_places import KeyPlaces
+from tollkeeper.web.proxy_size import Sized
 from tollkeeper.web.rules import CountOn, Rules
 
 
@@ -17,6 +18,7 @@ class ProxyOptions:
 
     `count_on` None: as the meter says. `trusted`: proxies in front of this one that are believed. `keep_host`: send the client's Host.
     `adaptive`: hold callers back while the upstream is overloaded, and never ask it more than so many requests at once; None: never.
+    `sized`: what is reserved before a call, and where its true size is read from.
     """
 
     upstream: str
@@ -27,6 +29,7 @@ class ProxyOptions:
     timeout: float = 60.0
     keep_host: bool = False
     adaptive: int | None = None
+    sized: Sized | None = None
 
     @property
     def origin(self) -> str:
