@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from tollkeeper.core.customers import Environment
@@ -350,5 +351,6 @@ def _amount(quantity: int | str | Decimal, reservation: Reservation) -> int:
     return units * NANOS + nanos
 
 
+@lru_cache(maxsize=4096)  # the calls of a log cost the same, most of them
 def _text(billionths: int) -> str:
     return format_quantity(join_quantity(*divmod(billionths, NANOS)))
