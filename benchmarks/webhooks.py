@@ -179,7 +179,8 @@ def asked(database: Path, statement: str) -> list[tuple[Any, ...]]:
 
 
 def stored(database: Path) -> Callable[[], int]:
-    return lambda: int(asked(database, "SELECT count(*) FROM inbox_events")[0][0])
+    """How many events are there, those of the drain left out."""
+    return lambda: int(asked(database, "SELECT count(*) FROM inbox_events WHERE id NOT LIKE 'evt_1drain%'")[0][0])
 
 
 def start_hono(stack: ExitStack, work: Path, name: str, database: Server) -> Server:
@@ -199,7 +200,8 @@ def start_hono(stack: ExitStack, work: Path, name: str, database: Server) -> Ser
 def processed(database: Server) -> Callable[[], int]:
     def count() -> int:
         with redis.Redis(port=database.port) as client:
-            return int(client.scard("processed"))  # type: ignore[arg-type]
+            drained = len(set(client.sscan_iter("processed", match="evt_1drain*", count=10_000)))  # one may come twice
+            return int(client.scard("processed")) - drained  # type: ignore[arg-type]
 
     return count
 
@@ -223,11 +225,12 @@ def drive(server: Server, body: str, seconds: float) -> load.Load:
 
 
 def checked(entry: Contender, body: str, seconds: float) -> load.Load:
-    """One run; what it sent is what is kept afterwards, and the one event that the drain repeats."""
+    """One run; what it sent is what is kept afterwards."""
     before = entry.kept()
     result = drive(entry.server, body, seconds)
-    if (kept := entry.kept() - before) != result.sent + 1:
-        raise NotStored(f"{entry.name}: {result.sent} events were answered 2xx, {kept - 1} are kept")
+    time.sleep(0.5)  # what was in flight when the client stopped is drain, and still being done
+    if (kept := entry.kept() - before) != result.sent:
+        raise NotStored(f"{entry.name}: {result.sent} events were answered 2xx, {kept} are kept")
     return result
 
 
@@ -302,8 +305,8 @@ def copies(work: Path, body: str, absent: bool) -> dict[str, float]:
     return found
 
 
-def first_answer(work: Path, body: str) -> float:
-    """Seconds from the start of the process to the first webhook's 2xx."""
+def first_answer(work: Path, body: str) -> tuple[float, float]:
+    """Seconds from the start of the process to the first webhook's 2xx, and its processor time until then."""
     begun = time.perf_counter()
     server, _ = start(work, "start")
     try:
@@ -312,7 +315,7 @@ def first_answer(work: Path, body: str) -> float:
         header = sign(SECRET.encode(), raw, int(time.time()))
         connection.request("POST", PATH, raw, {"Stripe-Signature": header, "Content-Type": "application/json"})
         status = connection.getresponse().status
-        took = time.perf_counter() - begun
+        took = time.perf_counter() - begun, server.cpu_seconds()
         connection.close()
     finally:
         server.stop()
@@ -354,7 +357,7 @@ def _section(
     cpu: dict[str, list[float]],
     effects: list[tuple[float, int]],
     often: dict[str, float],
-    starts: list[float],
+    starts: list[tuple[float, float]],
     seconds: float,
     absent: list[str],
     size: int,
@@ -414,8 +417,15 @@ def _section(
         Figure("applied a second, arrivals included", median(one for one, _ in effects), "/s"),
         Figure(f"effects of an event of which {COPIES} copies arrive at once", often["Tollkeeper"], "", at_most=1),
         Figure("the same, tutorial", often.get("tutorial"), "", note=note),
-        Figure("start to first webhook 2xx", median(starts[1:]), "s", at_most=1, note="the database is there"),
-        Figure("the same on a new folder, which makes the database", starts[0], "s"),
+        Figure(
+            "start to first webhook 2xx",
+            median(took for took, _ in starts[1:]),
+            "s",
+            at_most=1,
+            note="the database is there",
+        ),
+        Figure("processor time until then", median(cpu for _, cpu in starts[1:]), "s"),
+        Figure("the same on a new folder, which makes the database", starts[0][0], "s"),
     ]
     section.conditions = [
         *paragraphs(CONDITIONS.format(server=SERVER_CORE, client=CLIENT_CORE, size=size, copies=COPIES, events=EVENTS)),
