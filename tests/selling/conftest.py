@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.conftest import Running
 from selling.shop import Shop
 
 
@@ -13,3 +14,10 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     made = Shop(tmp_path)
     yield made
     made.toll.close()
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    made = Running()
+    yield made
+    made.stop()

@@ -1,0 +1,204 @@
+"""The whole life at the sandbox, by the official client over HTTP: what is bought, used, paid, changed, owed and ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.conftest import Running
+from spine import Spine
+from tollkeeper.money import Money
+from tollkeeper.settings import Settings
+
+START = datetime(2027, 1, 31, 15, 37, 12, tzinfo=UTC)
+CATALOG = """
+currency = "usd"
+fallback = "free"
+[meters.api_calls]
+event_type = "api.call"
+aggregation = "count"
+[plans.free]
+product = "api"
+quotas = [{meter = "api_calls", limit = "5", kind = "hard"}]
+[plans.pro]
+product = "api"
+grace_days = 3
+quotas = [{meter = "api_calls", limit = "20", kind = "hard"}]
+[[plans.pro.prices]]
+key = "fee"
+model = "flat"
+flat_amount = "30"
+[[plans.pro.prices]]
+key = "calls"
+meter = "api_calls"
+model = "per_unit"
+unit_amount = "0.50"
+[plans.max]
+product = "api"
+quotas = [{meter = "api_calls", limit = "40", kind = "hard"}]
+[[plans.max.prices]]
+key = "fee"
+model = "flat"
+flat_amount = "90"
+[[plans.max.prices]]
+key = "calls"
+meter = "api_calls"
+model = "per_unit"
+unit_amount = "0.10"
+"""
+
+
+class House:
+    """A server's money beside a sandbox; both clocks are moved together."""
+
+    def __init__(self, folder: Path, running: Running) -> None:
+        self.running = running
+        self.spine = Spine(folder, CATALOG)
+        self.toll = self.spine.app
+        self.at(START)
+        settings = Settings.load({"STRIPE_SECRET_KEY": "sk_test_tests1234", "STRIPE_API_BASE": running.url}, cwd=folder)
+        self.money = Money(self.toll, settings)
+        assert self.money.provider_catalog is not None
+        self.money.provider_catalog.apply()
+        self.toll.customers.create(id="acme", name="Acme", email="ops@acme.example", plan="free")
+        self.browser = httpx.Client()
+
+    def at(self, when: datetime) -> None:
+        self.spine.time.now = int(when.timestamp()) * 1_000_000_000
+        self.running.control("/clock", {"set": when.isoformat(), "frozen": True})
+
+    def move(self, seconds: int) -> None:
+        self.spine.time.move(seconds * 1_000_000_000)
+        self.running.control("/clock", {"advance": seconds, "frozen": True})
+
+    def settle(self) -> None:
+        """Let everything come to rest: events read and applied, usage reported and sent."""
+        money = self.money
+        assert money.event_poll is not None
+        assert money.inbox_effects is not None
+        assert money.dispatcher is not None
+        for _ in range(3):
+            while money.event_poll.run_once():
+                pass
+            while money.inbox_effects.run_once():
+                pass
+            while money.reports.run_once():
+                pass
+            while money.dispatcher.run_once():
+                pass
+
+    def buy(self, plan: str) -> None:
+        assert self.money.checkouts is not None
+        url = str(self.money.checkouts.buy("acme", plan).document["url"])
+        shown = set(re.findall(r'name="([a-z_]+)"', self.browser.get(url).text))
+        typed = {
+            "email": "ops@acme.example",
+            "number": "4242 4242 4242 4242",
+            "name": "Ada",
+            "expiry": "12 / 30",
+            "cvc": "123",
+            "do": "pay",
+        }
+        answer = self.browser.post(url, data={name: value for name, value in typed.items() if name in shown})
+        assert answer.status_code in (302, 303)
+        self.settle()
+
+    def contract(self) -> tuple[str, str] | None:
+        found = self.toll.customers.get("acme").subscription("test")
+        return None if found is None else (found.plan, found.status)
+
+    def invoices(self) -> list[tuple[str, str]]:
+        with self.toll.database.read() as rows:
+            return [(one.status, str(one.total)) for one in rows.invoices.of("test", "acme")]
+
+    def periods(self) -> list[Any]:
+        with self.toll.database.read() as rows:
+            return list(rows.periods.of("test", "acme"))
+
+
+@pytest.fixture
+def house(tmp_path: Path, running: Running) -> Iterator[House]:
+    made = House(tmp_path, running)
+    yield made
+    made.browser.close()
+    made.money.close()
+    made.toll.close()
+
+
+def test_from_checkout_over_a_paid_month_to_the_last_invoice(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    check = house.toll.gate.check
+    assert [check(key, "api_calls").code for _ in range(6)] == ["VALID"] * 5 + ["QUOTA_EXCEEDED"]
+    house.move(60)
+    house.buy("pro")
+    assert house.contract() == ("pro", "active")
+    assert house.invoices() == [("paid", "30.00")]
+    (period,) = house.periods()
+    assert datetime.fromtimestamp(period.start / 1e6, UTC) == datetime(2027, 1, 31, 15, 38, 12, tzinfo=UTC)
+    assert datetime.fromtimestamp(period.end / 1e6, UTC) == datetime(2027, 2, 28, 15, 38, 12, tzinfo=UTC)
+    house.move(3600)
+    assert [check(key, "api_calls").code for _ in range(7)] == ["VALID"] * 7
+    house.settle()
+    house.at(datetime(2027, 2, 28, 15, 38, 11, tzinfo=UTC))
+    assert check(key, "api_calls").code == "VALID"  # in the last second
+    house.move(5)
+    house.settle()
+    assert [p.state for p in house.periods()] == ["closing", "open"]
+    house.move(2 * 3600)
+    house.settle()
+    assert house.invoices() == [("paid", "30.00"), ("paid", "34.00")]  # the next month, and 8 calls at 0.50
+    assert [p.state for p in house.periods()] == ["invoiced", "open"]
+    assert [check(key, "api_calls").code for _ in range(3)] == ["VALID"] * 3
+    house.settle()
+    house.move(3600)
+    assert house.money.checkouts is not None
+    house.money.checkouts.cancel("acme", "now")
+    house.settle()
+    house.move(2 * 3600)
+    house.settle()
+    assert house.contract() == ("free", "active")
+    assert house.invoices()[2:] == [("paid", "1.50")]  # 3 calls
+    assert [p.state for p in house.periods()] == ["invoiced", "invoiced"]
+
+
+def test_an_upgrade_bills_the_used_part_and_cuts_the_period(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    house.move(3600)
+    assert [house.toll.gate.check(key, "api_calls").code for _ in range(4)] == ["VALID"] * 4
+    house.settle()
+    house.move(14 * 86_400)  # half of February
+    assert house.money.checkouts is not None
+    house.money.checkouts.change("acme", "max")
+    assert house.contract() == ("max", "active")
+    house.settle()
+    first, second = house.periods()
+    assert (first.plan, second.plan, first.end) == ("pro", "max", second.start)
+    assert house.toll.customers.get("acme").subscription("test").carried_from == first.start  # type: ignore[union-attr]
+
+
+def test_a_card_that_fails_later_is_graced_and_then_refused(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    v1 = house.running.client.v1
+    (bought,) = v1.subscriptions.list({}).data
+    card = v1.payment_methods.attach("pm_card_chargeCustomerFail", {"customer": str(bought.customer)}).id
+    v1.subscriptions.update(bought.id, {"default_payment_method": card})
+    house.at(datetime(2027, 2, 28, 17, 40, tzinfo=UTC))
+    house.settle()
+    house.move(2 * 3600)
+    house.settle()
+    assert house.contract() == ("pro", "past_due")
+    assert house.toll.gate.check(key, "api_calls").code == "VALID"
+    house.move(4 * 86_400)
+    assert house.money.subscriptions is not None
+    house.money.subscriptions.lapse()
+    refused = house.toll.gate.check(key, "api_calls")
+    assert refused.code == "PAYMENT_REQUIRED"
+    assert "/buy/" in str(refused.problem("https://toll.example"))
