@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 
 import pytest
 from hypothesis import given
@@ -79,6 +80,16 @@ def test_a_body_that_is_not_the_signed_one_is_refused(body: bytes, other: bytes)
     if body != other:
         with pytest.raises(WebhookInvalid):
             check_signature((KEY,), header, other, AT)
+
+
+def test_the_official_client_takes_what_is_signed_here_and_the_other_way_round() -> None:
+    import stripe
+
+    at = int(time.time())
+    text = BODY.decode()
+    assert stripe.WebhookSignature.verify_header(text, sign(KEY, BODY, at), KEY.decode(), 300)
+    theirs = stripe.WebhookSignature._compute_signature(f"{at}.{text}", KEY.decode())
+    check_signature((KEY,), f"t={at},v1={theirs}", BODY, at)
 
 
 def test_several_secrets_stand_in_one_setting() -> None:
