@@ -241,3 +241,18 @@ def test_what_stripe_refuses_is_refused(desk: Desk, change: dict[str, Any], para
     with pytest.raises(stripe.InvalidRequestError) as refused:
         desk.v1.checkout.sessions.create(params)
     assert refused.value.param == param
+
+
+@pytest.mark.parametrize(("account", "paid"), [("AT611904300234573201", True), ("AT861904300235473202", False)])
+def test_a_bank_account_answers_days_later(desk: Desk, browser: httpx.Client, account: str, paid: bool) -> None:
+    once = desk.v1.prices.create({"product": desk.product.id, "currency": "eur", "unit_amount": 4900}).id
+    session = session_of(desk, {"price": once, "quantity": 1}, mode="payment", invoice_creation={"enabled": True})
+    assert pay(browser, session.url, account).status_code == 303
+    waiting = desk.v1.checkout.sessions.retrieve(session.id)
+    assert (waiting.status, waiting.payment_status) == ("complete", "unpaid")
+    assert desk.v1.payment_intents.retrieve(str(waiting.payment_intent)).status == "processing"
+    desk.wait(3 * DAY)
+    done = desk.v1.checkout.sessions.retrieve(session.id)
+    assert done.payment_status == ("paid" if paid else "unpaid")
+    assert (done.invoice is not None) == paid
+    assert desk.types()[-1] == f"checkout.session.async_payment_{'succeeded' if paid else 'failed'}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Card:
     """`decline` is a decline code, on each charge; `attach` false: refused as soon as it is saved; `authenticate`: "once" or "always".
 
-    `dispute`: the charge goes through and is disputed.
+    `dispute`: the charge goes through and is disputed. `delayed`: a bank account, whose answer comes days later.
     """
 
     number: str
@@ -30,6 +30,7 @@ class Card:
     attach: bool = True
     authenticate: str | None = None
     dispute: bool = False
+    delayed: bool = False
 
 
 CARDS = (
@@ -46,6 +47,8 @@ CARDS = (
     Card("4000002500003155", "authenticationRequiredOnSetup", authenticate="once"),
     Card("4000002760003184", "authenticationRequired", authenticate="always"),
     Card("4000000000000259", "createDispute", dispute=True),
+    Card("AT611904300234573201", "sepaDebit", "sepa_debit", delayed=True),
+    Card("AT861904300235473202", "sepaDebitFails", "sepa_debit", decline="generic_decline", delayed=True),
 )
 _BY_NUMBER = {card.number: card for card in CARDS}
 _BY_TOKEN = {card.token: card for card in CARDS}
@@ -108,13 +111,13 @@ def make_method(world: World, card: Card, billing: dict[str, Any] | None = None,
                 "phone": billing.get("phone"),
                 "tax_id": None,
             },
-            "card": _card_hash(card, world.now()),
+            **({"sepa_debit": _bank_hash(card)} if card.delayed else {"card": _card_hash(card, world.now())}),
             "created": world.now(),
             "customer": None,
             "customer_account": None,
             "livemode": False,
             "metadata": merged(metadata),
-            "type": "card",
+            "type": "sepa_debit" if card.delayed else "card",
             "_number": card.number,
             "_authenticated": False,
         }
@@ -137,6 +140,17 @@ def _card_hash(card: Card, now: int) -> dict[str, Any]:
         "regulated_status": "unregulated",
         "three_d_secure_usage": {"supported": True},
         "wallet": None,
+    }
+
+
+def _bank_hash(card: Card) -> dict[str, Any]:
+    return {
+        "bank_code": "19043",
+        "branch_code": "",
+        "country": "AT",
+        "fingerprint": sha256(card.number.encode()).hexdigest()[:16],
+        "generated_from": {"charge": None, "setup_attempt": None},
+        "last4": card.number[-4:],
     }
 
 

@@ -30,6 +30,8 @@ _SAYS = {
     "4000002760003184": "asks for authentication each time",
     "4000000000000341": "is saved, and fails when charged",
     "4000000000000259": "pays, and is disputed",
+    "AT611904300234573201": "a bank account, pays after 3 days",
+    "AT861904300235473202": "a bank account, fails after 3 days",
 }
 _COUNTRIES = (
     "AT Austria|AU Australia|BE Belgium|BR Brazil|CA Canada|CH Switzerland|CZ Czechia|DE Germany|DK Denmark|ES Spain|FI Finland|FR France|"
@@ -143,7 +145,7 @@ def _asks_card(session: Object) -> bool:
 
 def _show(world: World, session: Object, fields: dict[str, str], error: str, wrong: str = "") -> Response:
     aside = f'<aside class="side"><div>{_summary(world, session, fields)}</div></aside>'
-    main = f'<main class="main"><div>{_form(world, session, fields, error, wrong)}{_cards()}</div></main>'
+    main = f'<main class="main"><div>{_form(world, session, fields, error, wrong)}{_cards(once=session["mode"] == "payment")}</div></main>'
     return html(
         "Checkout", f'<div class="split">{aside}{main}</div>', 402 if wrong and error else 400 if error else 200
     )
@@ -212,7 +214,7 @@ def _form(world: World, session: Object, fields: dict[str, str], error: str, wro
         out += field("email", "E-mail", fields.get("email", ""), type="email", required=True)
     if _asks_card(session):
         out += field(
-            "number", "Card number", "", inputmode="numeric", placeholder="4242 4242 4242 4242", required=True, maxlength=23,
+            "number", "Card number", "", inputmode="numeric", placeholder="4242 4242 4242 4242", required=True, maxlength=26,
             aria_invalid="true" if wrong == "number" else None,
         )  # fmt: skip
         out += '<div class="pair">' + field(
@@ -261,10 +263,10 @@ def _words(session: Object) -> str:
     return "Start trial" if trial_of(session) else "Subscribe"
 
 
-def _cards() -> str:
+def _cards(*, once: bool) -> str:
     rows = ""
     for card in CARDS:
-        if card.number in _SAYS:
+        if card.number in _SAYS and (once or not card.delayed):
             number = " ".join(card.number[place : place + 4] for place in range(0, len(card.number), 4))
             rows += f"<tr><td><code>{number}</code></td><td>{_SAYS[card.number]}</td></tr>"
     words = '<p class="soft small">Any date, any CVC. No money moves.</p>'

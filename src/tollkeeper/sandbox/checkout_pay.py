@@ -13,14 +13,16 @@ from tollkeeper.sandbox.errors import ApiError
 from tollkeeper.sandbox.invoice_items import make_item
 from tollkeeper.sandbox.invoices import blank, keep, settle_elsewhere
 from tollkeeper.sandbox.operations import Call, Operation
-from tollkeeper.sandbox.payments import after_payment, make_intent, settle
+from tollkeeper.sandbox.payments import after_payment, make_intent, settle, wait_for_bank
 from tollkeeper.sandbox.setup_intents import after_setup, make_setup, set_up
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscriptions import make as make_subscription
+from tollkeeper.sandbox.world import due as task
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
 
+BANK_SECONDS = 3 * 86_400
 _PAGE = Operation("page", "POST", "", dict, "", 1)
 
 
@@ -45,6 +47,8 @@ def pay(world: World, session: Object, card: Card | None, details: dict[str, Any
     _customer(world, session, details)
     if card is None:
         return _finish(world, session, None)
+    if card.delayed and session["mode"] != "payment":
+        raise Declined("A bank account pays once only here; take a card.")
     method = make_method(world, card, {**details, "address": details.get("address") or {}})
     mode = session["mode"]
     if mode == "setup" or (mode == "subscription" and not session["amount_total"]):
@@ -139,6 +143,8 @@ def _charge(world: World, session: Object, method: Object) -> str:
     if not session["amount_total"]:
         return _finish(world, session, None)
     intent = _intent(world, session)
+    if card_of(method).delayed:
+        return _wait(world, session, intent, method)
     intent["_return_url"] = session["success_url"]
     came = settle(world, intent, method)
     if came == "failed":
@@ -146,6 +152,33 @@ def _charge(world: World, session: Object, method: Object) -> str:
     if came == "requires_action":
         return str(intent["next_action"]["redirect_to_url"]["url"])
     return success_url(session)
+
+
+def _wait(world: World, session: Object, intent: Object, method: Object) -> str:
+    """Complete, and not paid: the bank answers later (https://docs.stripe.com/payments/sepa-debit)."""
+    wait_for_bank(world, intent, method)
+    session.update(status="complete", payment_status="unpaid", url=None)
+    world.store.save(session)
+    world.emit("checkout.session.completed", session)
+    world.at(world.now(session) + BANK_SECONDS, "checkout.bank", {"session": session["id"]}, world.clock_of(session))
+    return success_url(session)
+
+
+@task("checkout.bank")
+def _bank(world: World, data: dict[str, Any]) -> None:
+    """The bank's answer."""
+    session = world.require("checkout.session", data["session"])
+    intent = world.require("payment_intent", session["payment_intent"])
+    if intent["status"] != "processing":
+        return
+    method = world.require("payment_method", intent["payment_method"])
+    if settle(world, intent, method) == "failed":
+        world.emit("checkout.session.async_payment_failed", session)
+        return
+    _buy(world, session)
+    session["payment_status"] = "paid"
+    world.store.save(session)
+    world.emit("checkout.session.async_payment_succeeded", session)
 
 
 @after_payment
@@ -193,16 +226,21 @@ def _finish(world: World, session: Object, method: Object | None) -> str:
     if mode == "subscription":
         _subscribe(world, session, method)
     elif mode == "payment":
-        coupon = world.store.get("coupon", session["_coupon"] or "")
-        if coupon is not None:
-            redeem(world, coupon, session["_code"], session["customer"], checkout=session["id"])
-        if session["invoice_creation"]["enabled"]:
-            _invoice(world, session)
+        _buy(world, session)
     paid = "no_payment_required" if not session["amount_total"] else "paid"
     session.update(status="complete", payment_status=paid, url=None)
     world.store.save(session)
     world.emit("checkout.session.completed", session)
     return success_url(session)
+
+
+def _buy(world: World, session: Object) -> None:
+    """A payment was made: its coupon is used, and its invoice written."""
+    coupon = world.store.get("coupon", session["_coupon"] or "")
+    if coupon is not None:
+        redeem(world, coupon, session["_code"], session["customer"], checkout=session["id"])
+    if session["invoice_creation"]["enabled"]:
+        _invoice(world, session)
 
 
 def _subscribe(world: World, session: Object, method: Object | None) -> None:

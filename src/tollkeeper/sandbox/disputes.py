@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 _EVIDENCE_SECONDS = 14 * 86_400
 _REVIEW_SECONDS = 60
+_EVIDENCE = (
+    "access_activity_log", "billing_address", "cancellation_policy", "cancellation_policy_disclosure", "cancellation_rebuttal",
+    "customer_communication", "customer_email_address", "customer_name", "customer_purchase_ip", "customer_signature",
+    "duplicate_charge_documentation", "duplicate_charge_explanation", "duplicate_charge_id", "product_description", "receipt",
+    "refund_policy", "refund_policy_disclosure", "refund_refusal_explanation", "service_date", "service_documentation",
+    "shipping_address", "shipping_carrier", "shipping_date", "shipping_documentation", "shipping_tracking_number",
+    "uncategorized_file", "uncategorized_text",
+)  # fmt: skip
 OPEN = ("needs_response", "under_review", "warning_needs_response")
 
 
@@ -38,13 +46,14 @@ def open_dispute(world: World, charge: Object, reason: str) -> Object:
             "created": now,
             "currency": charge["currency"],
             "enhanced_eligibility_types": [],
-            "evidence": {},
+            "evidence": {**dict.fromkeys(_EVIDENCE), "enhanced_evidence": {}},
             "evidence_details": {
                 "due_by": now + _EVIDENCE_SECONDS,
                 "enhanced_eligibility": {},
                 "has_evidence": False,
                 "past_due": False,
                 "submission_count": 0,
+                "submission_method": "not_submitted",
             },
             "intended_submission_method": None,
             "is_charge_refundable": False,
@@ -52,7 +61,7 @@ def open_dispute(world: World, charge: Object, reason: str) -> Object:
             "metadata": {},
             "payment_intent": charge["payment_intent"],
             "payment_method_details": {
-                "card": {"brand": "visa", "case_type": "chargeback", "network_reason_code": "10"},
+                "card": {"brand": "visa", "case_type": "chargeback", "network": "visa", "network_reason_code": "10"},
                 "type": "card",
             },
             "reason": reason,
@@ -112,6 +121,7 @@ def update(call: Call, dispute: str) -> Object:
             **details,
             "has_evidence": True,
             "submission_count": details["submission_count"] + 1,
+            "submission_method": "manual",
         }
         word = changes["evidence"].get("uncategorized_text")
         verdict = {"winning_evidence": "won", "losing_evidence": "lost"}.get(word)

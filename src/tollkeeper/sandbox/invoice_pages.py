@@ -57,7 +57,7 @@ def hosted(world: World, request: Request, fields: dict[str, str]) -> Response:
 def _pay(world: World, invoice: Object, fields: dict[str, str]) -> Response | str:
     """Pay with the card typed in. The next page, or what is wrong."""
     card = card_of_number(fields.get("number", ""))
-    if card is None:
+    if card is None or card.delayed:
         return "Your card number is invalid."
     if invoice["_intent"] is None:
         mark_paid(world, invoice)

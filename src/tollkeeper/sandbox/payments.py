@@ -194,7 +194,6 @@ def fail(world: World, intent: Object, method: Object, code: str) -> None:
 def _charge(world: World, intent: Object, method: Object, error: dict[str, Any] | None) -> Object:
     now = world.now(intent)
     id = world.ids.new("ch_3")
-    card = method["card"]
     paid = error is None
     transaction = None
     if paid:
@@ -243,23 +242,7 @@ def _charge(world: World, intent: Object, method: Object, error: dict[str, Any] 
             "paid": paid,
             "payment_intent": intent["id"],
             "payment_method": method["id"],
-            "payment_method_details": {
-                "card": {
-                    "amount_authorized": intent["amount"] if paid else None,
-                    "brand": card["brand"],
-                    "checks": card["checks"],
-                    "country": card["country"],
-                    "exp_month": card["exp_month"],
-                    "exp_year": card["exp_year"],
-                    "fingerprint": card["fingerprint"],
-                    "funding": card["funding"],
-                    "last4": card["last4"],
-                    "network": card["brand"],
-                    "three_d_secure": None,
-                    "wallet": None,
-                },
-                "type": "card",
-            },
+            "payment_method_details": _details(intent, method, paid=paid),
             "radar_options": {},
             "receipt_email": intent["receipt_email"],
             "receipt_number": None,
@@ -276,6 +259,28 @@ def _charge(world: World, intent: Object, method: Object, error: dict[str, Any] 
             "transfer_group": None,
         }
     )
+
+
+def _details(intent: Object, method: Object, *, paid: bool) -> dict[str, Any]:
+    if method["type"] == "sepa_debit":
+        bank = method["sepa_debit"]
+        shown = {name: bank[name] for name in ("bank_code", "branch_code", "country", "fingerprint", "last4")}
+        return {"sepa_debit": {**shown, "mandate": None}, "type": "sepa_debit"}
+    card = method["card"]
+    names = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
+    more = {
+        "amount_authorized": intent["amount"] if paid else None, "network": card["brand"], "three_d_secure": None, "wallet": None,
+    }  # fmt: skip
+    return {"card": {**{name: card[name] for name in names}, **more}, "type": "card"}
+
+
+def wait_for_bank(world: World, intent: Object, method: Object) -> None:
+    """A bank account was told to pay; its answer comes later."""
+    intent.update(
+        status="processing", payment_method=method["id"], next_action=None, payment_method_types=["sepa_debit"]
+    )
+    world.store.save(intent)
+    world.emit("payment_intent.processing", intent)
 
 
 def cancel_intent(world: World, intent: Object, reason: str | None) -> None:

@@ -193,7 +193,7 @@ def card(world: World, request: Request, fields: dict[str, str], visit: Visit) -
     error = ""
     if request.method == "POST":
         found = card_of_number(fields.get("number", ""))
-        if found is None:
+        if found is None or found.delayed:
             error = "Your card number is invalid."
         else:
             method = make_method(world, found, {"name": fields.get("name"), "email": visit.customer.get("email")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tollkeeper.sandbox.cards import card_error, default_method, find_method
+from tollkeeper.sandbox.customers import ON_DELETE
 from tollkeeper.sandbox.discounts import redeem_all
 from tollkeeper.sandbox.errors import invalid, no_such
 from tollkeeper.sandbox.invoice_lines import refresh
@@ -49,6 +50,16 @@ lazy(
         ],
     ),
 )
+
+
+def _end_all(world: World, customer: Object) -> None:
+    """A customer that is deleted has no subscription any more."""
+    for row in world.store.table("subscription"):
+        if row["customer"] == customer["id"] and row["status"] not in ENDED:
+            end(world, row, world.now(row), final=False, reason="cancellation_requested")
+
+
+ON_DELETE.append(_end_all)
 
 
 @operation("POST", "/v1/subscriptions")
