@@ -142,7 +142,7 @@ class Oracle:
             found = max(zip((event.at for event in events), places, sizes, strict=True))[2]
         else:
             found = max(sizes) if way == "max" else min(sizes)
-        return text(Decimal(found))
+        return text(Decimal(found) if found else Decimal(0))  # a small negative average is rounded to -0
 
 
 SIZES = st.sampled_from(
