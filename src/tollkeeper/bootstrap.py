@@ -210,6 +210,7 @@ def wrap(
     *,
     free: str,
     price: str,
+    fee: str = "0",
     currency: str,
     address: str,
     free_paths: Sequence[str] = (),
@@ -217,7 +218,7 @@ def wrap(
     """Price an API that runs already; until told to stop."""
     from tollkeeper.front import wrap
 
-    wrap(settings, upstream, free=free, price=price, currency=currency, address=address, free_paths=free_paths)
+    wrap(settings, upstream, free=free, price=price, fee=fee, currency=currency, address=address, free_paths=free_paths)
 
 
 def proxy(

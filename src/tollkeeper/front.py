@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
 from typing import Any
 from urllib.parse import urlsplit
 
-from tollkeeper import demo_api
+from tollkeeper import demo_api, play
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.catalog import example_catalog
 from tollkeeper.core.customers import ENVIRONMENTS, Environment
-from tollkeeper.core.errors import InvalidRequest, NotFound, SettingsInvalid
+from tollkeeper.core.errors import InvalidRequest, NotFound, SettingsInvalid, TollkeeperError
 from tollkeeper.core.stats import METHODS, OTHER
 from tollkeeper.integrations.access import hot
 from tollkeeper.server import Server, on_a_loop, opened, tell
@@ -29,6 +32,7 @@ from tollkeeper.web.proxy_options import ProxyOptions, read_upstream
 from tollkeeper.web.rules import read_rules
 
 FIRST_CUSTOMER = "first"
+SANDBOX_FILE = "tollkeeper-sandbox.db"
 NO_CATALOG = "There is no catalog yet. Write one with `tollkeeper init`, or start with `tollkeeper wrap`."
 
 
@@ -169,6 +173,7 @@ def wrap(
     *,
     free: str,
     price: str,
+    fee: str = "0",
     currency: str,
     address: str,
     free_paths: Sequence[str] = (),
@@ -181,17 +186,24 @@ def wrap(
     read_address(address)  # before anything is written
     upstream = read_upstream(upstream)
     read_rules("api_calls", "1", free_paths)
-    catalog = example_catalog(free=free, price=price, currency=currency)
+    catalog = example_catalog(free=free, price=price, fee=fee, currency=currency)
+    settings = with_port(settings)
     path = settings.catalog_path
     if not path.exists():
         write_catalog(path, catalog)
-        say(f"{settings.catalog} written: {_terms(free, price, currency)}.")
+        say(f"{settings.catalog} written: {_terms(free, price, fee, currency)}.")
     elif path.read_bytes() != catalog.encode():
-        say(f"{settings.catalog} is there already and is used as it is; --free, --price and --currency change nothing.")
-    with opened(settings, say) as server, taken(server, address, upstream) as sockets:
+        say(f"{settings.catalog} is there already and is used as it is; --free, --price and the like change nothing.")
+    with (
+        play.stripe(settings, settings.directory / SANDBOX_FILE) as (settings, sandbox),
+        opened(settings, say) as server,
+        taken(server, address, upstream) as sockets,
+    ):
         toll = server.toll
         meter = _first_meter(toll)
         keys = _first_keys(toll)
+        if sandbox is not None:
+            put_on_shelf(server)
         if not answers(upstream):
             say(f"Nothing answers at {upstream} yet: calls get 502 and are not counted until it does.")
 
@@ -210,6 +222,11 @@ def wrap(
                 say(f'  curl -i {running.proxy}/ -H "Authorization: Bearer {keys["live"]}"')
                 say("What it used:")
                 say(f'  curl "{running.server}/v1/usage?meter={meter}" -H "Authorization: Bearer {keys["live"]}"')
+            link = buy_link(server)
+            if sandbox is not None and link is not None:
+                say("")
+                for line in _paid(running, keys["test"] if keys else "tk_test_…", sandbox, link):
+                    say(line)
 
         run(server, ProxyOptions(upstream, read_rules(meter, "1", free_paths)), sockets, ready)
 
@@ -222,8 +239,22 @@ def write_catalog(path: Path, text: str) -> None:
         raise SettingsInvalid(f"{path} cannot be written: {fault.strerror}.") from None
 
 
-def _terms(free: str, price: str, currency: str) -> str:
+def _paid(running: Running, key: str, sandbox: str, link: str) -> Iterator[str]:
+    """From nothing to a paid invoice for one's own API, with a sandbox in the place of Stripe."""
+    yield f"Get paid, for show: a sandbox plays Stripe for the test key ({sandbox}; no account, no money)."
+    yield f"  1. Buy the plan in a browser, with the card {play.CARD}:"
+    yield f"     {link}"
+    yield "  2. Call your API with the test key:"
+    yield f'     curl -i {running.proxy}/ -H "Authorization: Bearer {key}"'
+    yield "  3. End the contract: its last invoice bills what was used, and is paid:"
+    yield f"     {command()} subscriptions cancel {FIRST_CUSTOMER} --now --yes"
+    yield f"     {command()} invoices list --environment test"
+    yield "For real money set STRIPE_SECRET_KEY, then: tollkeeper stripe apply"
+
+
+def _terms(free: str, price: str, fee: str, currency: str) -> str:
     parts = [f"{free} calls a month free"] if free != "0" else []
+    parts += [f"{fee} {currency.upper()} a month"] if fee != "0" else []
     return ", ".join([*parts, f"{price} {currency.upper()} for each call beyond"] if price != "0" else parts)
 
 
@@ -264,19 +295,25 @@ def demo(environ: Mapping[str, str], folder: Path, address: str, say: Callable[[
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as fault:
         raise SettingsInvalid(f"{folder} cannot be made: {fault.strerror}. Name another with --folder.") from None
-    settings = Settings.load(environ, folder)
+    settings = with_port(Settings.load(environ, folder))
+    if (settings.stripe_secret_key or "").partition("_")[2].startswith("live_"):
+        raise InvalidRequest(
+            "The demo sells for show, and STRIPE_SECRET_KEY is a live key. Unset it, or set a test key."
+        )
     if not settings.catalog_path.exists():
-        write_catalog(settings.catalog_path, example_catalog(name="Small tools"))
+        write_catalog(settings.catalog_path, example_catalog(free="10", price="0.05", fee="9", name="Small tools"))
     with (
+        play.stripe(settings, folder / "sandbox.db") as (settings, sandbox),
         opened(settings, lambda _: None) as server,
         contextlib.closing(bind("127.0.0.1", 0, "--listen")) as bound,
         taken(server, address, (upstream := Listener(demo_api.app, bound)).url) as sockets,
     ):
         keys = remembered_keys(server.toll, folder / "keys.json")
         meter = _first_meter(server.toll)
+        put_on_shelf(server)
 
         def ready(running: Running) -> None:
-            for line in _guide(running, keys["live"], meter, folder):
+            for line in _guide(running, keys["test"], meter, folder, sandbox, buy_link(server)):
                 say(line)
 
         run(server, ProxyOptions(upstream.url, read_rules(meter, "1", ["/"])), sockets, ready, [upstream])
@@ -308,7 +345,66 @@ def _read_keys(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _guide(running: Running, key: str, meter: str, folder: Path) -> Iterator[str]:
+def with_port(settings: Settings) -> Settings:
+    """With a free port for port 0, so that addresses can be told before the server listens."""
+    if settings.port:
+        return settings
+    with contextlib.closing(bind(settings.host, 0, "PORT")) as taken:
+        port = taken.getsockname()[1]
+
+    def told(url: str) -> str:
+        return f"http://127.0.0.1:{port}" if url == "http://127.0.0.1:0" else url
+
+    return replace(settings, port=port, url=told(settings.url), public_url=told(settings.public_url))
+
+
+def put_on_shelf(server: Server) -> None:
+    """Make the provider hold the catalog. One that does not answer is told; the server goes on without."""
+    if server.money.provider_catalog is None:
+        return
+    try:
+        server.money.provider_catalog.apply()
+    except TollkeeperError as fault:
+        tell(f"The catalog could not be put into Stripe: {fault.detail} Mend it, then: tollkeeper stripe apply")
+
+
+def buy_link(server: Server) -> str | None:
+    """Where the first customer buys a plan, in the environment of the provider."""
+    provider, buy = server.money.provider, server.toll.gate.buy
+    link = buy(provider.environment, FIRST_CUSTOMER) if provider is not None and buy is not None else None
+    if link is None:
+        return None
+    return f"{server.settings.public_url.rstrip('/')}/buy/{link(server.toll.clock.now_us() // 1_000_000)}"
+
+
+def command() -> str:
+    """How this program is called from another folder."""
+    called = Path(sys.argv[0])
+    if called.name != "tollkeeper":
+        return f"{shlex.quote(sys.executable)} -m tollkeeper"
+    return "tollkeeper" if shutil.which("tollkeeper") == str(called) else shlex.quote(str(called.absolute()))
+
+
+def _selling(folder: Path, running: Running, sandbox: str | None, link: str) -> Iterator[str]:
+    """What collects the money, step by step."""
+    address = "" if running.server.endswith(":3000") else f"TOLLKEEPER_URL={running.server} "
+    there = f"(cd {shlex.quote(str(folder))} && {address}{command()}"
+    played = "A sandbox plays Stripe: no account, no money" if sandbox else "In the test account of Stripe"
+    yield f"4. Buy the plan Pro in a browser, with the card {play.CARD}. {played}:"
+    yield f"   {link}"
+    yield ""
+    yield "5. Call as in 2 some twenty times: ten are included. Then end the contract; its last invoice bills the others:"
+    yield f"   {there} subscriptions cancel {FIRST_CUSTOMER} --now --yes)"
+    yield f"   {there} invoices list --environment test)"
+    yield ""
+    if sandbox is not None:
+        yield f"6. What the sandbox has, with buttons for time and webhooks: {sandbox}"
+        yield ""
+
+
+def _guide(
+    running: Running, key: str, meter: str, folder: Path, sandbox: str | None, link: str | None
+) -> Iterator[str]:
     call = f"curl -i {running.proxy}/iban/DE89370400440532013000"
     yield f"Tollkeeper listens on {running.server}"
     yield f"An example API (it checks IBANs) stands behind the gate on {running.proxy}"
@@ -323,4 +419,6 @@ def _guide(running: Running, key: str, meter: str, folder: Path) -> Iterator[str
     yield "3. The usage it left, read with the customer's own key:"
     yield f'   curl "{running.server}/v1/usage?meter={meter}" -H "Authorization: Bearer {key}"'
     yield ""
+    if link is not None:
+        yield from _selling(folder, running, sandbox, link)
     yield "Ctrl-C ends it. Usage and keys are kept for the next start."

@@ -241,7 +241,8 @@ def opened(settings: Settings, say: Callable[[str], None] = tell) -> Iterator[Se
     settings, made = ensure_admin_token(settings)
     assert settings.admin_token is not None
     setup_logging(settings.log_level, settings.log_format, secrets=_secrets(settings))
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of its own start and stop; we do
+    for name in ("uvicorn", "stripe"):  # they tell of each start, stop and call; we do, or the metrics
+        logging.getLogger(name).setLevel(logging.WARNING)
     with Tollkeeper(
         str(settings.database_path),
         event_max_age_days=settings.event_max_age_days,

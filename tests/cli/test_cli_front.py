@@ -20,7 +20,7 @@ from pathlib import Path
 @contextmanager
 def running(folder: Path, *arguments: str, until: str) -> Iterator[str]:
     """What a command printed up to the line that holds `until`; stopped with SIGINT, and then it must have ended well."""
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("TOLLKEEPER_")} | {"PORT": "0"}
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("TOLLKEEPER_", "STRIPE_"))} | {"PORT": "0"}
     child = subprocess.Popen(
         [sys.executable, "-m", "tollkeeper", *arguments],
         cwd=folder,
@@ -75,7 +75,7 @@ def test_the_demo_prints_three_commands_that_do_what_it_says(tmp_path: Path) -> 
             status, body = curl(text, 2)
             assert status == 200
             totals.append(json.loads(body)["total"])
-            keys |= set(re.findall(r"tk_live_\w+", text))
+            keys |= set(re.findall(r"tk_test_\w+", text))
     assert totals == ["1", "2"]
     assert len(keys) == 1
     assert (tmp_path / "tollkeeper-demo" / "keys.json").stat().st_mode & 0o777 == 0o600
@@ -149,7 +149,7 @@ def test_a_wrong_upstream_meter_or_address_is_named_and_nothing_starts(tmp_path:
         (("wrap", "http://127.0.0.1:9", "--listen", "here"), "--listen"),
         (("wrap", "http://127.0.0.1:9", "--price", "cheap"), "price"),
     ):
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("TOLLKEEPER_")} | {"PORT": "0"}
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("TOLLKEEPER_", "STRIPE_"))} | {"PORT": "0"}
         command = [sys.executable, "-m", "tollkeeper", *arguments]
         done = subprocess.run(
             command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60

@@ -21,6 +21,7 @@ def wrap(
     ],
     free: Annotated[str, typer.Option(metavar="DECIMAL", help="Calls a month that cost nothing.")] = "1000",
     price: Annotated[str, typer.Option(metavar="DECIMAL", help="Price of each call beyond, in major units.")] = "0.001",
+    fee: Annotated[str, typer.Option(metavar="DECIMAL", help="Price of a month, paid at its beginning.")] = "0",
     currency: Annotated[str, typer.Option(metavar="CODE", help="ISO 4217 code.")] = "usd",
     listen: Annotated[
         str, typer.Option(metavar="ADDRESS", help="HOST:PORT or PORT of your API behind the gate.")
@@ -43,6 +44,8 @@ def wrap(
     Writes tollkeeper.toml unless there is one, makes a customer with a live and a test key, starts the gate and a proxy in front of it,
     and prints the first call. Your API stays as it is; only successes are counted. It may be started later: until then calls get 502
     and cost nothing. Run again, wrap goes on where it was.
+
+    Unless STRIPE_SECRET_KEY is set, a sandbox plays Stripe for the test key, so that a paid invoice is a minute away.
     """
     settings = load_settings({"PORT": None if port is None else str(port)})
     from tollkeeper import bootstrap
@@ -52,6 +55,7 @@ def wrap(
         upstream,
         free=free,
         price=price,
+        fee=fee,
         currency=currency.lower(),
         address=listen,
         free_paths=free_path or (),

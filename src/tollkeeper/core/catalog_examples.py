@@ -17,15 +17,16 @@ def example_catalog(
     *,
     free: str = "1000",
     price: str = "0.001",
+    fee: str = "0",
     currency: str = "usd",
     name: str = "API",
     meter: str = "api_calls",
 ) -> str:
-    """TOML with a free plan of `free` calls a month and a plan that charges `price` for each call beyond, on `meter`.
+    """TOML with a free plan of `free` calls a month and a plan that charges `fee` a month and `price` for each call beyond, on `meter`.
 
     `free` "0" leaves the free plan out; `price` "0" leaves the paid one out. Raises InvalidRequest, CurrencyInvalid.
     """
-    allowance, amount = _decimal("free", free, 9), _decimal("price", price, 12)
+    allowance, amount, monthly = _decimal("free", free, 9), _decimal("price", price, 12), _decimal("fee", fee, 12)
     exponent_of(currency)
     if not allowance and not amount:
         raise InvalidRequest("With no free calls and no price there is nothing to sell: give --free or --price.")
@@ -35,12 +36,15 @@ def example_catalog(
         raise InvalidRequest(f"name: expected {text(200).expected}.") from None
     if not re.fullmatch(keys.KEY_PATTERN, meter):
         raise InvalidRequest(f"meter: expected {keys.KEY_EXPECTED}, found {json.dumps(meter[:60])}.")
-    parts = [_HEAD.format(name=json.dumps(name, ensure_ascii=False), currency=currency, meter=meter)]
+    fallback = _FALLBACK if allowance and amount else ""
+    named = json.dumps(name, ensure_ascii=False)
+    parts = [_HEAD.format(name=named, currency=currency, fallback=fallback, meter=meter)]
     if allowance:
         parts.append(_FREE.format(meter=meter, free=format_quantity(allowance)))
     if amount:
         tiers = _TIERS if allowance else _PER_UNIT
-        parts.append(_PRO + tiers.format(meter=meter, free=format_quantity(allowance), price=format_quantity(amount)))
+        billed = tiers.format(meter=meter, free=format_quantity(allowance), price=format_quantity(amount))
+        parts.append(_PRO + (_FEE.format(fee=format_quantity(monthly)) if monthly else _NO_FEE) + billed)
     return "\n".join(parts)
 
 
@@ -62,13 +66,17 @@ _HEAD = """\
 
 name = {name}
 currency = "{currency}"        # decimals stand in quotes, so that 0.1 stays 0.1
-
+{fallback}
 # A meter counts events. The gate writes one of this type for each call it lets through.
 [meters.{meter}]
 event_type = "api.call"
 aggregation = "count"
 count_on = "success"    # a call that fails is not counted; "attempt" counts every call
 unit = "call"
+"""
+
+_FALLBACK = """\
+fallback = "free"       # the plan of a customer whose paid one has ended
 """
 
 _FREE = """\
@@ -89,7 +97,6 @@ limits = [{ name = "burst", limit = 100, window_seconds = 1 }]
 
 _TIERS = """\
 # Graduated: the first {free} calls of a month cost nothing, each one after them {price}.
-# To add a monthly fee, add a second price: key = "fee", model = "flat", flat_amount = "9".
 [[plans.pro.prices]]
 key = "calls"
 meter = "{meter}"
@@ -100,8 +107,20 @@ tiers = [
 ]
 """
 
-_PER_UNIT = """\
+_NO_FEE = """\
 # To add a monthly fee, add a second price: key = "fee", model = "flat", flat_amount = "9".
+"""
+
+_FEE = """\
+# Paid at the beginning of each month.
+[[plans.pro.prices]]
+key = "fee"
+model = "flat"
+flat_amount = "{fee}"
+
+"""
+
+_PER_UNIT = """\
 [[plans.pro.prices]]
 key = "calls"
 meter = "{meter}"
