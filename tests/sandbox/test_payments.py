@@ -315,3 +315,8 @@ def test_a_parameter_of_stripe_that_would_do_nothing_here_is_refused(desk: Desk)
     with pytest.raises(stripe.InvalidRequestError) as refused:
         desk.subscribe(customer, desk.price(1000), application_fee_percent=5)
     assert (refused.value.code, refused.value.param) == ("sandbox_unsupported", "application_fee_percent")
+    subscription = desk.subscribe(customer, desk.price(1000))
+    item: Any = {"id": subscription["items"]["data"][0]["id"], "discounts": [{"coupon": "x"}]}
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        desk.v1.subscriptions.update(subscription.id, {"items": [item]})
+    assert (refused.value.code, refused.value.param) == ("sandbox_unsupported", "items[0][discounts]")

@@ -35,6 +35,7 @@ _SUBSCRIPTION_DATA = (
     "billing_cycle_anchor", "billing_cycle_anchor_config", "billing_mode", "default_tax_rates", "description", "metadata",
     "proration_behavior", "trial_end", "trial_period_days", "trial_settings",
 )  # fmt: skip
+_INTENT_DATA = ("description", "metadata", "receipt_email", "setup_future_usage")
 _OF_MODE = {
     "subscription_data": ("subscription",), "payment_intent_data": ("payment",), "invoice_creation": ("payment",),
     "setup_intent_data": ("setup",), "customer_creation": ("payment", "setup"), "submit_type": ("payment", "subscription"),
@@ -105,7 +106,7 @@ def _check_customer(call: Call, params: dict[str, Any]) -> None:
 
 
 def _check_trial(data: dict[str, Any], now: int) -> None:
-    only(data, _SUBSCRIPTION_DATA)
+    only(data, _SUBSCRIPTION_DATA, "subscription_data")
     if "trial_end" in data and "trial_period_days" in data:
         raise invalid(
             "You may only specify one of these parameters: trial_end, trial_period_days.",
@@ -145,7 +146,7 @@ def _line_items(call: Call, params: dict[str, Any]) -> list[Object]:
 
 
 def _line_item(call: Call, given: dict[str, Any], param: str) -> Object:
-    only(given, ("metadata", "price", "price_data", "quantity"))
+    only(given, ("metadata", "price", "price_data", "quantity"), param)
     if ("price" in given) == ("price_data" in given):
         raise invalid(
             "You must specify either `price` or `price_data` for each line item.",
@@ -224,6 +225,8 @@ def create(call: Call) -> Object:
     params, world = call.params, call.world
     only(params, _SERVED)
     _check(call, params)
+    only(params.get("payment_intent_data") or {}, _INTENT_DATA, "payment_intent_data")
+    only(params.get("setup_intent_data") or {}, ("description", "metadata"), "setup_intent_data")
     lines = _line_items(call, params)
     mode = params["mode"]
     customer = params.get("customer")

@@ -11,7 +11,8 @@ from tollkeeper.sandbox.cards import Card, attach, card_of, make_method
 from tollkeeper.sandbox.discounts import redeem
 from tollkeeper.sandbox.errors import ApiError
 from tollkeeper.sandbox.invoice_items import make_item
-from tollkeeper.sandbox.invoices import blank, keep, settle_elsewhere
+from tollkeeper.sandbox.invoice_object import blank
+from tollkeeper.sandbox.invoices import keep, settle_elsewhere
 from tollkeeper.sandbox.operations import Call, Operation
 from tollkeeper.sandbox.payments import after_payment, make_intent, settle, wait_for_bank
 from tollkeeper.sandbox.setup_intents import after_setup, make_setup, set_up

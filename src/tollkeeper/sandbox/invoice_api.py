@@ -9,8 +9,8 @@ from tollkeeper.sandbox.discounts import redeem_all
 from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.invoice_items import pending
 from tollkeeper.sandbox.invoice_lines import refresh
+from tollkeeper.sandbox.invoice_object import blank
 from tollkeeper.sandbox.invoices import (
-    blank,
     change,
     collect,
     finalize,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.invoice_items import make_item, pending
-from tollkeeper.sandbox.invoices import blank
+from tollkeeper.sandbox.invoice_object import blank
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscription_api import with_items

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tollkeeper.sandbox.cards import attach, card_error, card_of, declined, find_method
+from tollkeeper.sandbox.charges import make_charge
 from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.lists import page
 from tollkeeper.sandbox.metadata import merged
@@ -135,7 +136,7 @@ def _succeed(world: World, intent: Object, method: Object) -> None:
     if intent["customer"] and intent["setup_future_usage"] and method["customer"] is None:
         method["_authenticated"] = True
         attach(world, method, intent["customer"])
-    charge = _charge(world, intent, method, None)
+    charge = make_charge(world, intent, method, None)
     changes = {"status": "succeeded", "amount_received": intent["amount"], "latest_charge": charge["id"]}
     intent.update(changes, payment_method=method["id"], next_action=None, last_payment_error=None)
     world.store.save(intent)
@@ -177,7 +178,7 @@ def fail(world: World, intent: Object, method: Object, code: str) -> None:
         error = declined(code)
     charge = None
     if code != "payment_intent_authentication_failure":
-        charge = _charge(world, intent, method, error)
+        charge = make_charge(world, intent, method, error)
         error["charge"] = charge["id"]
     from tollkeeper.sandbox.render import render
 
@@ -189,89 +190,6 @@ def fail(world: World, intent: Object, method: Object, code: str) -> None:
     if charge is not None:
         world.emit("charge.failed", charge)
     world.emit("payment_intent.payment_failed", intent)
-
-
-def _charge(world: World, intent: Object, method: Object, error: dict[str, Any] | None) -> Object:
-    now = world.now(intent)
-    id = world.ids.new("ch_3")
-    paid = error is None
-    transaction = None
-    if paid:
-        from tollkeeper.sandbox.balance import make_transaction
-
-        transaction = make_transaction(world, intent["amount"], intent["currency"], id, "charge", now)["id"]
-    return world.store.save(
-        {
-            "id": id,
-            "object": "charge",
-            "amount": intent["amount"],
-            "amount_captured": intent["amount"] if paid else 0,
-            "amount_refunded": 0,
-            "application": None,
-            "application_fee": None,
-            "application_fee_amount": None,
-            "balance_transaction": transaction,
-            "billing_details": dict(method["billing_details"]),
-            "calculated_statement_descriptor": "SANDBOX",
-            "captured": paid,
-            "created": now,
-            "currency": intent["currency"],
-            "customer": intent["customer"],
-            "description": intent["description"],
-            "disputed": False,
-            "failure_balance_transaction": None,
-            "failure_code": None if error is None else error["code"],
-            "failure_message": None if error is None else error["message"],
-            "fraud_details": {},
-            "livemode": False,
-            "metadata": dict(intent["metadata"]),
-            "on_behalf_of": None,
-            "outcome": {
-                "advice_code": None if paid else "try_again_later",
-                "network_advice_code": None,
-                "network_decline_code": None if paid else "01",
-                "network_status": "approved_by_network" if paid else "declined_by_network",
-                "reason": None if error is None else error.get("decline_code"),
-                "risk_level": "normal",
-                "risk_score": 20,
-                "seller_message": "Payment complete."
-                if paid
-                else "The bank did not return any further details with this decline.",
-                "type": "authorized" if paid else "issuer_declined",
-            },
-            "paid": paid,
-            "payment_intent": intent["id"],
-            "payment_method": method["id"],
-            "payment_method_details": _details(intent, method, paid=paid),
-            "radar_options": {},
-            "receipt_email": intent["receipt_email"],
-            "receipt_number": None,
-            "receipt_url": f"{world.base_url}/receipts/{id}" if paid else None,
-            "refunded": False,
-            "review": None,
-            "shipping": None,
-            "source": None,
-            "source_transfer": None,
-            "statement_descriptor": None,
-            "statement_descriptor_suffix": None,
-            "status": "succeeded" if paid else "failed",
-            "transfer_data": None,
-            "transfer_group": None,
-        }
-    )
-
-
-def _details(intent: Object, method: Object, *, paid: bool) -> dict[str, Any]:
-    if method["type"] == "sepa_debit":
-        bank = method["sepa_debit"]
-        shown = {name: bank[name] for name in ("bank_code", "branch_code", "country", "fingerprint", "last4")}
-        return {"sepa_debit": {**shown, "mandate": None}, "type": "sepa_debit"}
-    card = method["card"]
-    names = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4")
-    more = {
-        "amount_authorized": intent["amount"] if paid else None, "network": card["brand"], "three_d_secure": None, "wallet": None,
-    }  # fmt: skip
-    return {"card": {**{name: card[name] for name in names}, **more}, "type": "card"}
 
 
 def wait_for_bank(world: World, intent: Object, method: Object) -> None:
@@ -420,24 +338,3 @@ def cancel(call: Call, intent: str) -> Object:
 @operation("GET", "/v1/payment_intents")
 def list_intents(call: Call) -> Object:
     return page(call, "payment_intent", equal=("customer",))
-
-
-@operation("GET", "/v1/charges/{charge}")
-def retrieve_charge(call: Call, charge: str) -> Object:
-    return call.world.require("charge", charge)
-
-
-@operation("POST", "/v1/charges/{charge}")
-def update_charge(call: Call, charge: str) -> Object:
-    only(call.params, ("description", "metadata", "receipt_email"))
-    found = call.world.require("charge", charge)
-    changes = {name: value for name, value in call.params.items() if name != "metadata"}
-    if "metadata" in call.params:
-        changes["metadata"] = merged(call.params["metadata"], found["metadata"])
-    call.world.update(found, changes, "charge.updated")
-    return found
-
-
-@operation("GET", "/v1/charges")
-def list_charges(call: Call) -> Object:
-    return page(call, "charge", equal=("customer", "payment_intent"))

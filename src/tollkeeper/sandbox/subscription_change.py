@@ -17,6 +17,7 @@ from tollkeeper.sandbox.invoice_items import make_item as make_invoice_item
 from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscription_items import (
+    SERVED,
     advance_amount,
     check_price,
     full_period,
@@ -31,6 +32,7 @@ from tollkeeper.sandbox.subscription_items import (
     usage_source,
 )
 from tollkeeper.sandbox.subscription_life import credit
+from tollkeeper.sandbox.support import only
 from tollkeeper.sandbox.texts import day, product_name
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ def _apply(world: World, after: Object, given: list[dict[str, Any]], now: int) -
     removed = []
     for number, one in enumerate(given):
         param = f"items[{number}]"
+        only(one, SERVED, param)
         id = one.get("id")
         if id is None:
             made = make_item(world, after["id"], one, param, after["currency"], now)

@@ -11,11 +11,13 @@ from tollkeeper.sandbox.discounts import coupon_of
 from tollkeeper.sandbox.errors import invalid
 from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.store import Object
+from tollkeeper.sandbox.support import only
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
 
 MOST_ITEMS = 20
+SERVED = ("deleted", "id", "metadata", "price", "quantity", "tax_rates")
 
 
 def metered(price: Object) -> bool:
@@ -47,6 +49,7 @@ def make_item(
     world: World, subscription: str, given: dict[str, Any], param: str, currency: str | None, now: int
 ) -> Object:
     """A new item without a period. Raises ApiError 400."""
+    only(given, SERVED, param)
     price = check_price(world, given.get("price"), f"{param}[price]", currency)
     if metered(price) and "quantity" in given:
         raise invalid(

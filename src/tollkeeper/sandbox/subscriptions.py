@@ -11,8 +11,8 @@ from tollkeeper.sandbox.discounts import redeem_all
 from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.invoice_items import make_item as make_invoice_item
 from tollkeeper.sandbox.invoice_items import pending
-from tollkeeper.sandbox.invoices import blank, collect, finalize, keep, pay
-from tollkeeper.sandbox.metadata import merged
+from tollkeeper.sandbox.invoice_object import blank
+from tollkeeper.sandbox.invoices import collect, finalize, keep, pay
 from tollkeeper.sandbox.payments import error_of, outcome
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscription_items import (
@@ -24,9 +24,9 @@ from tollkeeper.sandbox.subscription_items import (
     make_item,
     metered,
     place,
-    set_items,
 )
-from tollkeeper.sandbox.support import unset
+from tollkeeper.sandbox.subscription_object import blank_subscription
+from tollkeeper.sandbox.support import only
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
@@ -72,7 +72,7 @@ def make(
             f"The customer does not have a payment method with the ID {default['id']}. It must be attached to the customer.",
             "default_payment_method", "resource_missing",
         )  # fmt: skip
-    subscription = _blank(world, customer, params, id, items, currency, anchor, trial_end, now)
+    subscription = blank_subscription(world, customer, params, id, items, currency, anchor, trial_end, now)
     subscription["default_payment_method"] = default["id"] if default else None
     for item in items:
         start, end = full_period(item, anchor, now)
@@ -145,91 +145,6 @@ def _anchor(params: dict[str, Any], items: list[Object], trial_end: int | None, 
     return int(anchor), int(anchor)
 
 
-def _blank(
-    world: World, customer: Object, params: dict[str, Any], id: str, items: list[Object], currency: str, anchor: int,
-    trial_end: int | None, now: int,
-) -> Object:  # fmt: skip
-    config = params.get("billing_cycle_anchor_config")
-    settings = params.get("trial_settings") or {"end_behavior": {"missing_payment_method": "create_invoice"}}
-    automatic = bool((params.get("automatic_tax") or {}).get("enabled"))
-    pause = params.get("payment_settings") or {}
-    subscription: Object = {
-        "id": id,
-        "object": "subscription",
-        "application": None,
-        "application_fee_percent": None,
-        "automatic_tax": {
-            "disabled_reason": None,
-            "enabled": automatic,
-            "liability": {"type": "self"} if automatic else None,
-        },
-        "billing_cycle_anchor": anchor,
-        "billing_cycle_anchor_config": {"hour": None, "minute": None, "month": None, "second": None, **config}
-        if config
-        else None,
-        "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible", "updated_at": None},
-        "billing_schedules": [],
-        "billing_thresholds": None,
-        "cancel_at": None,
-        "cancel_at_period_end": False,
-        "canceled_at": None,
-        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
-        "collection_method": params.get("collection_method", "charge_automatically"),
-        "created": now,
-        "currency": currency,
-        "customer": customer["id"],
-        "customer_account": None,
-        "days_until_due": params.get("days_until_due"),
-        "default_payment_method": None,
-        "default_source": None,
-        "default_tax_rates": [
-            world.require("tax_rate", rate, "default_tax_rates") for rate in params.get("default_tax_rates") or []
-        ],
-        "description": unset(params.get("description")),
-        "discounts": [],
-        "ended_at": None,
-        "invoice_settings": {
-            "account_tax_ids": None,
-            "custom_fields": None,
-            "description": None,
-            "footer": None,
-            "issuer": {"type": "self"},
-        },
-        "items": None,
-        "latest_invoice": None,
-        "livemode": False,
-        "managed_payments": None,
-        "metadata": merged(params.get("metadata")),
-        "next_pending_invoice_item_invoice": None,
-        "on_behalf_of": None,
-        "pause_collection": None,
-        "payment_settings": {
-            "payment_method_options": None,
-            "payment_method_types": None,
-            "save_default_payment_method": pause.get("save_default_payment_method", "off"),
-        },
-        "pending_invoice_item_interval": None,
-        "pending_setup_intent": None,
-        "pending_update": None,
-        "presentment_details": None,
-        "schedule": None,
-        "start_date": now,
-        "status": "incomplete",
-        "status_details": None,
-        "test_clock": customer.get("test_clock"),
-        "transfer_data": None,
-        "trial_end": trial_end,
-        "trial_settings": {"end_behavior": {"billing_cycle_anchor": None, **settings["end_behavior"]}},
-        "trial_start": now if trial_end else None,
-        "_loose": [],
-        "_tasks": {},
-    }
-    if subscription["collection_method"] == "send_invoice" and subscription["days_until_due"] is None:
-        raise invalid("Missing required param: days_until_due.", "days_until_due", "parameter_missing")
-    set_items(subscription, items)
-    return subscription
-
-
 def _first_sources(
     world: World, subscription: Object, params: dict[str, Any], first_end: int | None, now: int
 ) -> list[dict[str, Any]]:
@@ -257,6 +172,7 @@ def add_item(world: World, subscription: Object, given: dict[str, Any], param: s
     from tollkeeper.sandbox.arithmetic import times
     from tollkeeper.sandbox.texts import product_name
 
+    only(given, ("metadata", "price", "quantity"), param)
     price = world.require("price", given.get("price") or "", f"{param}[price]")
     if price["type"] != "one_time":
         raise invalid("add_invoice_items takes prices with `type=one_time` only.", f"{param}[price]")

@@ -9,9 +9,9 @@ from tollkeeper.sandbox.errors import ApiError
 from tollkeeper.sandbox.store import Object
 
 
-def only(params: dict[str, Any], served: Iterable[str]) -> None:
-    """Raises ApiError 400 for a parameter that Stripe takes and the sandbox does nothing with."""
-    unserved = sorted(set(params) - set(served))
+def only(params: dict[str, Any], served: Iterable[str], path: str = "") -> None:
+    """Raises ApiError 400 for a parameter that Stripe takes and the sandbox does nothing with. `path`: of what `params` is inside."""
+    unserved = [f"{path}[{name}]" if path else name for name in sorted(set(params) - set(served))]
     if unserved:
         raise ApiError(
             400,
