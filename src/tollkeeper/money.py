@@ -82,8 +82,8 @@ class Money:
         self.steps.append(
             Step("inbox_retention", self.inbox.forget, INBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE)
         )
+        own = Step("own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE)
         if settings.stripe_secret_key is None:
-            own = Step("own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE)
             self.steps.append(own)
             return
         calls = Calls(settings.stripe_secret_key, settings.stripe_api_base, settings.stripe_meter_events_base)
@@ -112,6 +112,8 @@ class Money:
             toll.database, self.provider, toll.customers, self.subscriptions, toll.clock, toll.changed
         )
         self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
+        if self.provider.environment != "live":
+            self.steps.append(own)  # live is billed by no provider
         self._sell(toll, self.provider, self.subscriptions, settings.public_url)
         self.doctor = Doctor(
             StripeDoctor(calls, settings.public_url, settings.stripe_webhook_secret is not None),

@@ -29,8 +29,8 @@ class Everything:
         self.counts = {"accepted": 1}
         self.rejected = {"too_old": 1}
         self.commit_seconds = Histogram()
-        self.inbox = self.inbox_effects = self.event_poll = self
-        self.received = self.repeated = self.caught = 0
+        self.inbox = self.inbox_effects = self.event_poll = self.subscriptions = self.invoicing = self
+        self.received = self.repeated = self.caught = self.activated = self.lapsed = self.issued = 0
         self.refused = {"stale": 1}
         self.outcomes = {"done": 1}
 

@@ -51,6 +51,13 @@ key = "calls"
 meter = "api_calls"
 model = "per_unit"
 unit_amount = "0.10"
+[plans.forever]
+product = "api"
+[[plans.forever.prices]]
+key = "once"
+model = "flat"
+interval = "once"
+flat_amount = "99"
 """
 
 
@@ -202,3 +209,28 @@ def test_a_card_that_fails_later_is_graced_and_then_refused(house: House) -> Non
     refused = house.toll.gate.check(key, "api_calls")
     assert refused.code == "PAYMENT_REQUIRED"
     assert "/buy/" in str(refused.problem("https://toll.example"))
+
+
+def test_a_single_payment_that_is_refunded_takes_its_plan_along(house: House) -> None:
+    house.buy("forever")
+    assert house.contract() == ("forever", "active")
+    v1 = house.running.client.v1
+    (charge,) = v1.charges.list({}).data
+    v1.refunds.create({"charge": charge.id})
+    house.settle()
+    assert house.contract() == ("free", "active")
+    with house.toll.database.read() as rows:
+        assert [str(one.refunded) for one in rows.invoices.of("test", "acme")] == ["99.00"]
+
+
+def test_a_dispute_stops_the_calls_until_it_is_won(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    (charge,) = house.running.client.v1.charges.list({}).data
+    opened = house.running.control("/disputes", {"charge": charge.id})
+    house.settle()
+    assert house.toll.gate.check(key, "api_calls").code == "PAYMENT_REQUIRED"
+    dispute = opened.get("id") or opened["dispute"]["id"]
+    house.running.control("/disputes", {"dispute": dispute, "status": "won"})
+    house.settle()
+    assert house.toll.gate.check(key, "api_calls").code == "VALID"

@@ -62,12 +62,14 @@ def show(
 @app.command(epilog=examples("tollkeeper invoices preview acme"))
 def preview(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="Id of the customer.", show_default=False)],
+    environment: Annotated[Environment | None, typer.Option(help="The provider's account's otherwise.")] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:
     """Show a customer's next invoice as it would be."""
     with connect(verbose) as server:
-        found = server.request("GET", f"/v1/customers/{segment(customer)}/invoice-preview")
+        path = f"/v1/customers/{segment(customer)}/invoice-preview"
+        found = server.request("GET", path, query={"environment": environment})
     _show(found, json)
 
 

@@ -35,6 +35,17 @@ class PollCounts(Protocol):
     caught: int
 
 
+class SellingCounts(Protocol):
+    """`activated`: purchases that were paid; `lapsed`: customers refused since their grace ended."""
+
+    activated: int
+    lapsed: int
+
+
+class InvoicingCounts(Protocol):
+    issued: int
+
+
 class MoneyCounts(Protocol):
     """What keeps numbers of the money. None: there is no payment provider."""
 
@@ -44,6 +55,10 @@ class MoneyCounts(Protocol):
     def inbox_effects(self) -> EffectCounts | None: ...
     @property
     def event_poll(self) -> PollCounts | None: ...
+    @property
+    def subscriptions(self) -> SellingCounts | None: ...
+    @property
+    def invoicing(self) -> InvoicingCounts: ...
 
 
 def inbox_metrics(money: MoneyCounts) -> Iterator[Metric]:
@@ -72,6 +87,20 @@ def inbox_metrics(money: MoneyCounts) -> Iterator[Metric]:
     for outcome, count in sorted(({} if effects is None else dict(effects.outcomes)).items()):
         outcomes.add_metric([outcome], count)
     yield outcomes
+    selling = money.subscriptions
+    yield CounterMetricFamily(
+        "tollkeeper_purchases_activated",
+        "Purchases that were paid and took effect.",
+        value=0 if selling is None else selling.activated,
+    )
+    yield CounterMetricFamily(
+        "tollkeeper_grace_lapsed",
+        "Customers refused because they did not pay within their grace.",
+        value=0 if selling is None else selling.lapsed,
+    )
+    yield CounterMetricFamily(
+        "tollkeeper_own_invoices_issued", "Invoices issued here, without a provider.", value=money.invoicing.issued
+    )
     try:
         state = inbox.state()
     except Exception:  # unknown is not zero: no sample

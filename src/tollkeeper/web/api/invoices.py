@@ -170,9 +170,14 @@ def void_invoice(invoice: InvoiceId, money: MoneyDep) -> InvoiceShown:
     summary="Preview the next invoice",
     responses={**FAILURES, **documented(404, 409)},
 )
-def preview_invoice(customer: CustomerId, money: MoneyDep) -> InvoiceShown:
-    """The provider's as it would be now; without a provider our own, with the usage so far."""
-    if money.checkouts is not None:
+def preview_invoice(
+    customer: CustomerId, money: MoneyDep, environment: Annotated[Environment | None, Query()] = None
+) -> InvoiceShown:
+    """The provider's as it would be now; of `live` without a provider our own, with the usage so far.
+
+    The environment is that of the provider's account when none is named.
+    """
+    if money.checkouts is not None and environment in (None, money.checkouts.environment):
         found = money.checkouts.preview(customer)
         return InvoiceShown.previewed(found, customer, money.checkouts.environment, money.checkouts.provider)
     return InvoiceShown.of(_invoicing(money).preview(customer))
