@@ -21,6 +21,7 @@ from tollkeeper.integrations.stripe.probe import StripeProbe
 from tollkeeper.integrations.stripe.shelf import StripeShelf
 from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.checkout import Checkouts
+from tollkeeper.services.delivery import Delivery
 from tollkeeper.services.dispatch import Dispatcher, Topic
 from tollkeeper.services.doctor import Doctor
 from tollkeeper.services.inbox import Inbox
@@ -124,7 +125,9 @@ class Money:
 
     def _sell(self, toll: Tollkeeper, provider: Provider, subscriptions: Subscriptions, public_url: str) -> None:
         """Checkouts, and the link to them in every refusal that another plan would mend."""
-        self.checkouts = Checkouts(toll.database, provider, subscriptions, toll.clock, public_url)
+        assert self.dispatcher is not None
+        delivery = Delivery(toll.database, self.reports, self.dispatcher, toll.clock)
+        self.checkouts = Checkouts(toll.database, provider, subscriptions, toll.clock, public_url, delivery.before_cut)
         self.links = links = BuyLinks(toll.database.signing_secret, lambda: toll.clock.now_ns() // 1_000_000_000)
 
         def buy(environment: Environment, customer: str) -> Callable[[int], str] | None:

@@ -170,6 +170,26 @@ def test_a_log_that_is_older_than_what_was_reported_stops_reports_until_somebody
     assert house.owed() == ["3", "1"]
 
 
+def test_in_the_first_minute_of_a_period_nothing_is_reported_and_then_all_of_it(house: House) -> None:
+    customer = house.customer("pro")
+    house.period(customer=customer, start=house.now, end=house.now + 30 * DAY)
+    house.use(2, customer=customer)
+    house.go(59 * SECOND)
+    house.report()
+    assert house.owed() == []
+    house.go(SECOND)
+    house.report()
+    assert house.owed() == ["2"]
+
+
+def test_a_flush_before_a_cut_is_dated_in_the_second_before_it(house: House) -> None:
+    house.use(2)
+    with house.app.database.write() as rows:
+        assert house.reports.flush(rows, "live", house.acme, house.start, cut=True) == 1
+    (message,) = house.messages()
+    assert message.payload["at"] == house.now - house.now % SECOND - SECOND
+
+
 def test_reports_are_dated_in_whole_minutes_of_their_period(house: House) -> None:
     house.use(1)
     house.report()

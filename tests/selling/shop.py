@@ -172,7 +172,9 @@ class Storefront:
     def __init__(self, shop: Shop) -> None:
         toll = shop.toll
         clock = toll.clock
-        self.checkouts = Checkouts(toll.database, shop.account, shop.subscriptions, clock, PUBLIC_URL)
+        self.checkouts = Checkouts(
+            toll.database, shop.account, shop.subscriptions, clock, PUBLIC_URL, lambda environment, customer: None
+        )
         self.links = BuyLinks(toll.database.signing_secret, lambda: clock.now_ns() // 1_000_000_000)
         self.invoicing = Invoicing(toll.database, toll.usage, clock)
         toll.gate.buy = lambda environment, customer: lambda now_s: self.links.token(environment, customer, now_s)

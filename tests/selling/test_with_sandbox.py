@@ -13,7 +13,9 @@ import pytest
 
 from sandbox.conftest import Running
 from spine import Spine
+from tollkeeper.core.provider import ProviderUnavailable
 from tollkeeper.money import Money
+from tollkeeper.services.delivery import Delivery
 from tollkeeper.settings import Settings
 
 START = datetime(2027, 1, 31, 15, 37, 12, tzinfo=UTC)
@@ -234,3 +236,33 @@ def test_a_dispute_stops_the_calls_until_it_is_won(house: House) -> None:
     house.running.control("/disputes", {"dispute": dispute, "status": "won"})
     house.settle()
     assert house.toll.gate.check(key, "api_calls").code == "VALID"
+
+
+def test_usage_of_the_last_second_is_on_the_invoice_of_a_contract_that_is_ended_at_once(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    for _ in range(3):  # in the first minute of the period, which no report has told of yet
+        assert house.toll.gate.check(key, "api_calls").code == "VALID"
+    house.settle()
+    house.move(5)
+    assert house.money.checkouts is not None
+    house.money.checkouts.cancel("acme", "now")
+    house.settle()
+    assert house.invoices() == [("paid", "30.00"), ("paid", "1.50")]
+    with house.toll.database.read() as rows:
+        assert rows.adjustments.of("test", "acme") == []
+
+
+def test_nothing_is_ended_while_its_usage_cannot_be_delivered(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    house.move(120)
+    assert house.toll.gate.check(key, "api_calls").code == "VALID"
+    house.running.control("/faults", {"kind": "500", "method": "POST", "path": "/v1/billing/meter_events", "count": 50})
+    assert house.money.dispatcher is not None
+    delivery = Delivery(
+        house.toll.database, house.money.reports, house.money.dispatcher, house.toll.clock, lambda s: None
+    )
+    with pytest.raises(ProviderUnavailable, match="nothing was ended"):
+        delivery.before_cut("test", "acme")
+    assert house.contract() == ("pro", "active")

@@ -92,6 +92,14 @@ def report_time(start: int, end: int, now: int) -> int:
     return max(first, min(now - now % SECOND_US, last - SECOND_US))
 
 
+def cut_time(start: int, now: int) -> int:
+    """When usage is dated that is reported because its period is about to be cut off: in the second before `now`.
+
+    A period that is cut off ends in the second in which the provider does it, and what is dated later is not on its invoice.
+    """
+    return max(-(-start // SECOND_US) * SECOND_US, now - now % SECOND_US - SECOND_US)
+
+
 def whole_minutes(start: int, end: int) -> tuple[int, int]:
     """The part of [start, end) that is whole minutes; empty when both are the same or out of order."""
     return -(-start // MINUTE_US) * MINUTE_US, end - end % MINUTE_US

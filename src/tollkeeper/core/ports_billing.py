@@ -20,6 +20,10 @@ class OutboxRepository(Protocol):
 
     def by_identifier(self, topic: str, identifier: str) -> OutboxMessage | None: ...
 
+    def owed(self, environment: Environment, customer: str) -> bool:
+        """Whether usage of a customer is still on its way."""
+        ...
+
     def waiting(self, environment: Environment, now: int) -> bool:
         """Whether there is anything to send, to look into or to give up on."""
         ...
@@ -112,7 +116,9 @@ class PeriodRepository(Protocol):
         """One that never came to be: its contract ended before."""
         ...
 
-    def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]: ...
+    def stale(self, environment: Environment, before: int, most: int) -> Sequence[BillingPeriod]:
+        """Those that began at `before` or earlier."""
+        ...
 
     def looked_at(self, period: BillingPeriod) -> bool:
         """No longer stale; false when it was changed since it was read."""

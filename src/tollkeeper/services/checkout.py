@@ -63,11 +63,18 @@ class Offer:
 
 
 class Checkouts:
-    """`public_url` is where people come back to."""
+    """`public_url` is where people come back to; `deliver(environment, customer)` brings usage to the provider before a period is cut."""
 
     def __init__(
-        self, database: Database, provider: Provider, subscriptions: Subscriptions, clock: Clock, public_url: str
+        self,
+        database: Database,
+        provider: Provider,
+        subscriptions: Subscriptions,
+        clock: Clock,
+        public_url: str,
+        deliver: Callable[[Environment, str], None],
     ) -> None:
+        self._deliver = deliver
         self._database = database
         self._provider = provider
         self._subscriptions = subscriptions
@@ -215,13 +222,21 @@ class Checkouts:
             if when is None:
                 dearer = before is None or monthly(wanted, record.currency) >= monthly(before, record.currency)
                 when = "now" if dearer else "period_end"
+            if when == "now":
+                self._deliver(self.environment, customer)
             self._provider.change_plan(running.id, lines, when, self._key("change"))
             self._applied(running.id)
         return self.standing(customer)
 
     def cancel(self, customer: str, when: When = "period_end") -> Standing:
         """End what was bought; usage up to then is invoiced. Raises NotFound, Conflict, and what the provider raises."""
-        return self._told(customer, lambda running: self._provider.cancel(running.id, when, self._key("cancel")))
+
+        def end(running: KnownSubscription) -> ProviderSubscription:
+            if when == "now":
+                self._deliver(self.environment, customer)
+            return self._provider.cancel(running.id, when, self._key("cancel"))
+
+        return self._told(customer, end)
 
     def pause(self, customer: str, paused: bool = True) -> Standing:
         """Nothing is charged and no call passes until it is resumed (`paused` False)."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from tollkeeper.core.billing import BillingPeriod, UsageReport, closes_late, report_time
+from tollkeeper.core.billing import MINUTE_US, BillingPeriod, UsageReport, closes_late, cut_time, report_time
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict
 from tollkeeper.core.ids import new_id
@@ -117,7 +117,7 @@ class Reports:
         environment = self._account[1]
         with self._database.read() as rows:
             mark = rows.watermarks.get(self._mark)
-            stale = rows.periods.stale(environment, GROUPS)
+            stale = rows.periods.stale(environment, self._clock.now_us() - MINUTE_US, GROUPS)
         last = self._log.last_seq()
         self.behind = mark is not None and last < mark
         if self.behind:
@@ -182,6 +182,7 @@ class Reports:
             wanted = [
                 (period, meter, revision)
                 for period, only in groups
+                if period.start + MINUTE_US <= self._clock.now_us()
                 for meter, revision in self._meters(rows, period, only)
             ]
         seq = self._log.last_seq()
@@ -202,16 +203,20 @@ class Reports:
                 if current is not None and current.end == one.period.end:
                     self._write(rows, current, one.meter, one.total, report, seq, now, NORMAL)
             for period, only in groups:
-                if only is None and rows.periods.looked_at(period):
+                if period.start + MINUTE_US > now:  # a report would be dated ahead, and may then lie beyond a cut
+                    rows.periods.doubt(period.environment, period.customer, period.start)
+                elif only is None and rows.periods.looked_at(period):
                     self._adjustments.rated_here(rows, period, self._total, now)
             if until is not None:
                 rows.watermarks.set(self._mark, until, now)
 
     # one period
 
-    def flush(self, rows: Repositories, environment: Environment, customer: str, start: int) -> int:
+    def flush(
+        self, rows: Repositories, environment: Environment, customer: str, start: int, *, cut: bool = False
+    ) -> int:
         """Put what a period still lacks into the outbox, within the caller's transaction, and everything owed for the customer in
-        front. How many messages were made.
+        front. `cut`: the period is about to be ended at once. How many messages were made.
         """
         period = rows.periods.get(environment, customer, start)
         if period is None or period.provider is None:
@@ -222,7 +227,9 @@ class Reports:
         for meter, _ in list(self._meters(rows, period, None)):
             total = self._total(period, meter)
             if total is not None:
-                made += self._write(rows, period, meter, total, self._book(rows, period, meter), seq, now, FIRST)
+                made += self._write(
+                    rows, period, meter, total, self._book(rows, period, meter), seq, now, FIRST, cut=cut
+                )
         self._adjustments.rated_here(rows, period, self._total, now)
         rows.outbox.hurry(environment, customer, now)
         return made
@@ -260,6 +267,8 @@ class Reports:
         seq: int,
         now: int,
         priority: int,
+        *,
+        cut: bool = False,
     ) -> int:
         """Bring the book to `total`. 1 when a message was made for it."""
         if period.state == "invoiced" or closes_late(period, now):
@@ -277,7 +286,10 @@ class Reports:
             identifier=identify(
                 "usage", period.environment, period.customer, meter, period.start, seq, report.revision
             ),
-            payload={"at": report_time(period.start, period.end, now), "end": period.end},
+            payload={
+                "at": cut_time(period.start, now) if cut else report_time(period.start, period.end, now),
+                "end": period.end,
+            },
             priority=priority,
             created_at=now,
             due_at=now,

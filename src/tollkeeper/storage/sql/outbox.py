@@ -98,6 +98,20 @@ class SqlOutbox:
         columns = outbox_messages.c
         return self._one((columns.topic == topic) & (columns.identifier == identifier))
 
+    def owed(self, environment: Environment, customer: str) -> bool:
+        columns = outbox_messages.c
+        query = (
+            select(columns.id)
+            .where(
+                columns.environment == environment,
+                columns.customer == customer,
+                columns.meter.is_not(None),
+                columns.status.in_(sorted(OPEN)),
+            )
+            .limit(1)
+        )
+        return self._connection.execute(query).first() is not None
+
     def waiting(self, environment: Environment, now: int) -> bool:
         values = {"environment": environment, "now": now}
         return bool(self._connection.execute(_WAITING, values).scalar_one())

@@ -54,10 +54,10 @@ class SqlPeriods:
             delete(billing_periods).where(_C.environment == environment, _C.customer == customer, _C.start == start)
         )
 
-    def stale(self, environment: Environment, most: int) -> Sequence[BillingPeriod]:
+    def stale(self, environment: Environment, before: int, most: int) -> Sequence[BillingPeriod]:
         query = (
             select(billing_periods)
-            .where(text("stale = 1"), _C.environment == environment)
+            .where(text("stale = 1"), _C.environment == environment, _C.start <= before)
             .order_by(_C.environment, _C.customer, _C.start)
             .limit(most)
         )
