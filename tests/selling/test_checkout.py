@@ -233,3 +233,52 @@ async def test_only_the_admin_token_may_sell(store: Storefront) -> None:
     async with store.client() as client:
         for method, path in (("POST", "/v1/checkout"), ("POST", "/v1/portal"), ("GET", "/v1/invoices")):
             assert (await client.request(method, path, json={})).status_code == 401
+
+
+def test_a_plan_that_was_bought_is_not_moved_behind_the_providers_back(shop: Shop) -> None:
+    cus = shop.customer()
+    shop.account.begin(cus, ["price_pro_fee", "price_pro_calls"])
+    shop.deliver_all()
+    with pytest.raises(Conflict, match="subscriptions change"):
+        shop.toll.customers.move("acme", "max")
+    assert shop.contract() == ("pro", "active")
+    shop.toll.customers.move("acme", "max", environment="test")
+    plans = {s.environment: s.plan for s in shop.toll.customers.get("acme").subscriptions}
+    assert plans == {"live": "pro", "test": "max"}
+
+
+async def test_an_invoice_of_the_provider_is_not_settled_here_and_the_portal_is_the_customers(
+    shop: Shop, store: Storefront
+) -> None:
+    cus = shop.customer()
+    shop.account.begin(cus, ["price_pro_fee", "price_pro_calls"])
+    shop.deliver_all()
+    async with store.client(admin=True) as client:
+        (invoice,) = (await client.get("/v1/invoices")).json()["data"]
+        assert (await client.post(f"/v1/invoices/{invoice['id']}/pay")).status_code == 409
+        assert (await client.post(f"/v1/invoices/{invoice['id']}/void")).status_code == 409
+        assert (await client.get("/v1/invoices", params={"environment": "test"})).json()["data"] == []
+        made = await client.post("/v1/portal", json={"customer": "acme"})
+        assert made.json() == {"url": f"https://billing.example/{cus}"}
+        preview = (await client.get("/v1/customers/acme/invoice-preview")).json()
+        assert (preview["status"], preview["provider"]) == ("draft", "stripe")
+
+
+def test_a_page_of_invoices_goes_on_where_the_one_before_ended(shop: Shop, store: Storefront) -> None:
+    cus = shop.customer()
+    sub = shop.account.begin(cus, ["price_pro_fee"])
+    for _ in range(4):
+        shop.move(days=31)
+        shop.account.renew(sub)
+    shop.deliver_all()
+    whole = [one.id for one in store.invoicing.page("live").items]
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = store.invoicing.page("live", cursor=cursor, limit=2)
+        found += [one.id for one in page.items]
+        cursor = page.next
+        if cursor is None:
+            break
+    assert len(found) == 5
+    assert found == whole

@@ -162,7 +162,8 @@ class CustomerService:
         """Put a customer on a plan, in one environment or (None) both; `version` None is the one on offer.
 
         The anchor stays, so the running period does not change; what was used in it counts against the new quotas.
-        The old subscription ends and a new one begins at this instant. Already there: nothing changes.
+        The old subscription ends and a new one begins at this instant. Already there: nothing changes. Raises Conflict where the plan
+        was bought at a provider, who would go on billing the old one.
         """
         environments = ENVIRONMENTS if environment is None else (fields.environment_name("environment", environment),)
         with self._database.write() as rows:
@@ -176,6 +177,7 @@ class CustomerService:
                 if old is not None:
                     if (old.plan, old.plan_version) == (new.plan, new.plan_version):
                         continue
+                    _require_ours(rows, old)
                     rows.subscriptions.end(target, old.id, now)
                     new = replace(new, anchor=old.anchor, zone=old.zone, status=old.status)
                 rows.subscriptions.add(new)
@@ -306,6 +308,15 @@ def _customer(rows: Repositories, customer: str) -> Customer:
     if found is None:
         raise NotFound(f"There is no customer {str(customer)[:80]!r}.")
     return found
+
+
+def _require_ours(rows: Repositories, subscription: Subscription) -> None:
+    for bought in rows.provider_subscriptions.of(subscription.environment, subscription.customer):
+        if bought.subscription == subscription.id and bought.ended_at is None:
+            raise Conflict(
+                f"{subscription.customer} bought {subscription.plan} at {bought.provider} ({subscription.environment}). Change it there: "
+                f"tollkeeper subscriptions change {subscription.customer} PLAN, or name the other environment."
+            )
 
 
 def _require_currency(plan: Plan, currency: str) -> None:

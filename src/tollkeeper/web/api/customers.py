@@ -229,7 +229,7 @@ def change_customer(customer: CustomerId, sent: CustomerChange, customers: Custo
     return CustomerShown.of(customers.change(customer, **sent.model_dump(exclude_unset=True)))
 
 
-@router.post("/{customer}/plan", summary="Move a customer to a plan")
+@router.post("/{customer}/plan", summary="Move a customer to a plan", responses=documented(409))
 def move_customer(customer: CustomerId, sent: Move, customers: CustomersDep) -> CustomerShown:
     """The running period stays as it is: what was used in it counts against the new quotas."""
     return CustomerShown.of(customers.move(customer, sent.plan, sent.version, sent.environment))
