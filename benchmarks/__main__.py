@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import machine, report
 
-SECTIONS = ("check", "events", "gate", "authz", "webhooks", "growth", "footprint", "whatif")
+SECTIONS = ("check", "events", "gate", "authz", "webhooks", "outbox", "growth", "footprint", "whatif")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,7 +85,7 @@ def main() -> int:
 def _plan(
     chosen: argparse.Namespace, work: Path, missing: dict[str, str], say: Callable[[str], None]
 ) -> dict[str, Callable[[], report.Section]]:
-    from benchmarks import authz, check, events, footprint, gate, growth, webhooks, whatif
+    from benchmarks import authz, check, events, footprint, gate, growth, outbox, webhooks, whatif
 
     return {
         "check": lambda: check.measure(work, chosen.rounds, chosen.seconds, missing),
@@ -94,6 +94,7 @@ def _plan(
         "growth": lambda: growth.measure(work, chosen.events, say),
         "authz": lambda: authz.measure(work, chosen.rounds, chosen.seconds),
         "webhooks": lambda: webhooks.measure(work, chosen.rounds, chosen.seconds, missing),
+        "outbox": lambda: outbox.measure(work, chosen.rounds),
         "footprint": lambda: footprint.measure(work),
         "whatif": lambda: whatif.measure(work),
     }

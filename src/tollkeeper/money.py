@@ -24,9 +24,11 @@ from tollkeeper.services.checkout import Checkouts
 from tollkeeper.services.delivery import Delivery
 from tollkeeper.services.dispatch import Dispatcher, Topic
 from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.drift import Drift
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.invoicing import Invoicing
+from tollkeeper.services.outbox import Outbox
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.provider_import import ProviderImport
 from tollkeeper.services.reconcile_events import EventPoll
@@ -47,6 +49,8 @@ INBOX_RETENTION_PAUSE = 0.05
 REPORT_SECONDS = 60.0
 LOCAL_REPORT_SECONDS = 2.0
 OUTBOX_SECONDS = 1.0
+DRIFT_SECONDS = 3600.0
+DRIFT_PAUSE = 1.0
 RATES = {"live": 1000.0, "test": 25.0}
 """Meter events a second that Stripe takes."""
 
@@ -76,6 +80,8 @@ class Money:
         self.runners: list[Runner] = []
         self.effects: dict[str, Effect] = {}
         self.dispatcher: Dispatcher | None = None
+        self.drift: Drift | None = None
+        self.outbox = Outbox(toll.database, toll.clock)
         self.reports = Reports(
             toll.database, toll.usage, toll.usage_file.reader, toll.usage_file.cuts, toll.clock, None
         )
@@ -154,6 +160,10 @@ class Money:
             Step("reports", self.reports.run_once, LOCAL_REPORT_SECONDS if self.local else REPORT_SECONDS)
         )
         self.runners.append(Runner([Step("outbox", self.dispatcher.run_once, OUTBOX_SECONDS)], clock))
+        lag = 0 if self.local else LAG_US
+        self.drift = Drift(toll.database, toll.usage, provider, clock, lag_us=lag)
+        drift = Step("drift", self.drift.run_once, DRIFT_SECONDS, again_after=DRIFT_PAUSE)
+        self.runners.append(Runner([drift], clock))
 
     def close(self) -> None:
         """Store the webhooks that came in; send nothing more."""

@@ -114,6 +114,9 @@ class Server:
                 self.money.checkouts,
                 self.money.links,
                 self.money.invoicing,
+                self.money.outbox,
+                self.money.drift,
+                self.money.reports if self.money.provider else None,
             ),
         )
         behind = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)

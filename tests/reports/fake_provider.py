@@ -10,6 +10,7 @@ from tollkeeper.core.customers import Environment
 from tollkeeper.core.provider import (
     MeterReport,
     ProviderBusy,
+    ProviderInvoice,
     ProviderRefused,
     ProviderUnavailable,
     Reported,
@@ -33,6 +34,7 @@ class FakeProvider:
         self.faults: list[str | None] = []
         self.calls: list[MeterReport] = []
         self.looked = 0
+        self.invoices: dict[str, ProviderInvoice] = {}
 
     def report(self, report: MeterReport, key: str) -> Reported:
         self.calls.append(report)
@@ -82,6 +84,9 @@ class FakeProvider:
             if line["customer"] == customer and line["metadata"]["tollkeeper_message"] == reference:
                 return f"ii_{n}"
         return None
+
+    def invoice(self, invoice: str) -> ProviderInvoice:
+        return self.invoices[invoice]
 
     def _fault(self) -> str | None:
         fault = self.faults.pop(0) if self.faults else None

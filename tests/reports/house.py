@@ -18,6 +18,8 @@ from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT, OutboxMessage
 from tollkeeper.core.ports_money import ProviderObject
 from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.dispatch import Dispatcher
+from tollkeeper.services.drift import Drift
+from tollkeeper.services.outbox import Outbox
 from tollkeeper.services.reports import Reports
 from tollkeeper.services.topics import InvoiceLines, MeterEvents
 
@@ -94,6 +96,8 @@ class House(Spine):
         self.meter_events = MeterEvents(app.database, self.provider, app.database.pair_id)
         self.lines = InvoiceLines(app.database, self.provider, Adjustments(clock))
         self.dispatcher = self.dispatcher_at()
+        self.drift = Drift(app.database, app.usage, self.provider, clock, lag_us=0)
+        self.outbox = Outbox(app.database, clock)
 
     def dispatcher_at(self, **options: Any) -> Dispatcher:
         topics = {METER_EVENT: self.meter_events, INVOICE_LINE: self.lines}

@@ -20,6 +20,7 @@ from tollkeeper.cli import (
     cost,
     customers,
     demo,
+    drift,
     events,
     events_import,
     export,
@@ -29,6 +30,7 @@ from tollkeeper.cli import (
     keys,
     keys_import,
     openapi,
+    outbox,
     proxy,
     rate,
     restore,
@@ -111,6 +113,8 @@ app.command("check", rich_help_panel=OPERATE, epilog=check.EXAMPLES)(check.check
 app.add_typer(events.app, name="events", rich_help_panel=OPERATE)
 app.command("settle", rich_help_panel=OPERATE, epilog=settle.EXAMPLES)(settle.settle)
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=OPERATE)
+app.add_typer(outbox.app, name="outbox", rich_help_panel=OPERATE)
+app.command("drift", rich_help_panel=OPERATE, epilog=drift.EXAMPLES)(drift.drift)
 app.command("openapi", rich_help_panel=OPERATE, epilog=openapi.EXAMPLES)(openapi.openapi)
 app.command("backup", rich_help_panel=OPERATE, epilog=backup.EXAMPLES)(backup.backup)
 app.command("restore", rich_help_panel=OPERATE, epilog=restore.EXAMPLES)(restore.restore)

@@ -100,6 +100,13 @@ def cut_time(start: int, now: int) -> int:
     return max(-(-start // SECOND_US) * SECOND_US, now - now % SECOND_US - SECOND_US)
 
 
+def summary_window(start: int, end: int) -> tuple[int, int] | None:
+    """The minutes in which usage of [start, end) is dated, and that of no other period: up to the end of the minute in which it is cut
+    off, since the one after it begins with a whole minute. None for a period without a whole minute."""
+    first, last = whole_minutes(start, end)
+    return None if first >= last else (first, -(-end // MINUTE_US) * MINUTE_US)
+
+
 def whole_minutes(start: int, end: int) -> tuple[int, int]:
     """The part of [start, end) that is whole minutes; empty when both are the same or out of order."""
     return -(-start // MINUTE_US) * MINUTE_US, end - end % MINUTE_US

@@ -43,9 +43,9 @@ STATUSES: Final[tuple[Status, ...]] = (
     "carried_forward",
     "dead",
 )
-OPEN: Final = frozenset({"queued", "pending", "sending", "unknown"})
+OPEN: Final[frozenset[Status]] = frozenset({"queued", "pending", "sending", "unknown"})
 """Not settled: it may still be sent."""
-DELIVERED: Final = frozenset({"sent", "confirmed"})
+DELIVERED: Final[frozenset[Status]] = frozenset({"sent", "confirmed"})
 
 METER_EVENT: Final = "meter_event"
 INVOICE_LINE: Final = "invoice_line"

@@ -18,6 +18,7 @@ from tollkeeper.core.metering import Meter
 from tollkeeper.core.plans import Catalog, Feature, Plan, Quota, RateLimit
 from tollkeeper.core.ports_billing import (
     AdjustmentRepository,
+    DriftRepository,
     OutboxRepository,
     PeriodRepository,
     ReportRepository,
@@ -219,6 +220,9 @@ class Repositories(Protocol):
 
     @property
     def adjustments(self) -> AdjustmentRepository: ...
+
+    @property
+    def drift(self) -> DriftRepository: ...
 
     @property
     def provider_subscriptions(self) -> KnownSubscriptionRepository: ...

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tollkeeper.core.billing import Adjustment, BillingPeriod, PeriodState, UsageReport
 from tollkeeper.core.customers import Environment
+from tollkeeper.core.drift import DriftCheck
 from tollkeeper.core.outbox import OutboxMessage, Settlement, Status
 
 
@@ -60,6 +61,14 @@ class OutboxRepository(Protocol):
 
     def replay(self, message: OutboxMessage, status: Status, now: int) -> None:
         """Begin anew with a dead one: `pending`, or `unknown` when the provider may have it."""
+        ...
+
+    def set_aside(self, environment: Environment, customer: str, meter: str, period_start: int, now: int) -> int:
+        """Rejected and dead usage of a period is billed by adjustment: `carried_forward`. How many messages."""
+        ...
+
+    def replaced(self, message: str, by: str, now: int) -> None:
+        """Another message was made in the place of this one, which is `carried_forward`."""
         ...
 
     def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
@@ -164,4 +173,20 @@ class AdjustmentRepository(Protocol):
 
     def change(self, adjustment: Adjustment) -> None:
         """Write its state, outbox message and invoice."""
+        ...
+
+
+class DriftRepository(Protocol):
+    def put(self, check: DriftCheck) -> None:
+        """Keep the last comparison of a customer, meter and period."""
+        ...
+
+    def get(self, environment: Environment, customer: str, meter: str, period_start: int) -> DriftCheck | None: ...
+
+    def list(self, environment: Environment, customer: str | None, drifted: bool) -> Sequence[DriftCheck]:
+        """`drifted`: only those that are not equal. At most 10,000."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """By state."""
         ...

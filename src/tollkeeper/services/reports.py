@@ -289,6 +289,8 @@ class Reports:
             payload={
                 "at": cut_time(period.start, now) if cut else report_time(period.start, period.end, now),
                 "end": period.end,
+                "after_seq": report.seq,
+                "upto_seq": seq,
             },
             priority=priority,
             created_at=now,

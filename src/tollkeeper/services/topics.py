@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-from tollkeeper.core.billing import OLDEST_US, whole_minutes
+from tollkeeper.core.billing import OLDEST_US, summary_window
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import SECOND_US, NotYet, OutboxMessage, Settlement, Status
 from tollkeeper.core.ports import Database, Repositories
@@ -85,14 +85,14 @@ class MeterEvents:
         assert message.quantity is not None
         known = message.doubt_since is not None and now < message.doubt_since + KEPT_US
         complete = (message.last_attempt_at or 0) + self._lag_us
-        first, last = whole_minutes(message.period_start, int(message.payload["end"]))
-        if first >= last or now < complete:
+        window = summary_window(message.period_start, int(message.payload["end"]))
+        if window is None or now < complete:
             if known:
                 return Settlement(message, "pending", now)
             error = "the period has no whole minute that the provider's summary could be asked for"
             return Settlement(message, "unknown", max(complete, now), message.error if now < complete else error)
         has = self._provider.reported(
-            self._ids.of("meter", message.meter), self._ids.of("customer", message.customer), first, last
+            self._ids.of("meter", message.meter), self._ids.of("customer", message.customer), *window
         )
         with self._database.read() as rows:
             there = rows.outbox.delivered(

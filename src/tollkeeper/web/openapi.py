@@ -19,6 +19,7 @@ from tollkeeper.web.api import (
     keys,
     log,
     meters,
+    outbox,
     rate,
     reservations,
     shadow,
@@ -50,6 +51,7 @@ ROUTERS: Final[Sequence[APIRouter]] = (
     invoices.router,
     stripe.router,
     webhooks.router,
+    outbox.router,
     health,
 )
 
@@ -82,6 +84,10 @@ TAGS: Final[Sequence[Mapping[str, str]]] = (
     {
         "name": "Selling",
         "description": "Checkouts at the payment provider, what came of them, and invoices.",
+    },
+    {
+        "name": "Outbox",
+        "description": "What is owed to the payment provider, and whether it has what the ledger has.",
     },
     {"name": "Health", "description": "For load balancers and monitors. No token needed."},
 )

@@ -22,12 +22,15 @@ from tollkeeper.services.checkout import Checkouts
 from tollkeeper.services.corrections import Corrections
 from tollkeeper.services.customers import CustomerService
 from tollkeeper.services.doctor import Doctor
+from tollkeeper.services.drift import Drift
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.invoicing import Invoicing
 from tollkeeper.services.keys import KeyService
+from tollkeeper.services.outbox import Outbox
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.provider_import import ProviderImport
 from tollkeeper.services.rating import Rating
+from tollkeeper.services.reports import Reports
 from tollkeeper.services.reservations import Reservations
 from tollkeeper.services.shadow import Shadow
 from tollkeeper.services.usage import Usage
@@ -49,6 +52,9 @@ class MoneyServices:
     checkouts: Checkouts | None = None
     links: BuyLinks | None = None
     invoicing: Invoicing | None = None
+    outbox: Outbox | None = None
+    drift: Drift | None = None
+    reports: Reports | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,14 @@ _HURRY = text(
 )
 _REJECT = text("UPDATE outbox_messages SET status = 'rejected', error = :error, settled_at = :now WHERE id = :id")
 _WITHDRAW = text("UPDATE outbox_messages SET status = 'carried_forward', settled_at = :now WHERE id = :id")
+_REPLACED = text(
+    "UPDATE outbox_messages SET status = 'carried_forward', error = :error, settled_at = :now WHERE id = :id"
+)
+_SET_ASIDE = text(
+    """UPDATE outbox_messages SET status = 'carried_forward', settled_at = :now
+    WHERE environment = :environment AND customer = :customer AND meter = :meter AND period_start = :period_start
+    AND (status = 'rejected' OR status = 'dead')"""
+)
 _REPLAY = text(
     f"""UPDATE outbox_messages SET status = CASE WHEN EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))
     THEN 'queued' ELSE :status END, due_at = :now, attempts = 0, error = NULL, settled_at = NULL, lease_until = NULL
@@ -194,6 +202,13 @@ class SqlOutbox:
     def replay(self, message: OutboxMessage, status: Status, now: int) -> None:
         values = {"id": message.id, "lane": message.lane, "status": status, "now": now}
         self._connection.execute(_REPLAY, values)
+
+    def set_aside(self, environment: Environment, customer: str, meter: str, period_start: int, now: int) -> int:
+        values = {"environment": environment, "customer": customer, "meter": meter, "period_start": period_start}
+        return self._connection.execute(_SET_ASIDE, {**values, "now": now}).rowcount
+
+    def replaced(self, message: str, by: str, now: int) -> None:
+        self._connection.execute(_REPLACED, {"id": message, "error": f"sent again as {by}", "now": now})
 
     def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
         values = {"environment": environment, "customer": customer, "meter": meter, "period_start": period_start}

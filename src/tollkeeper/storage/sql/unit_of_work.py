@@ -15,6 +15,7 @@ from tollkeeper.storage.sql.adjustments import SqlAdjustments
 from tollkeeper.storage.sql.catalog import SqlCatalog
 from tollkeeper.storage.sql.checkpoints import Checkpoints
 from tollkeeper.storage.sql.customers import SqlCustomers, SqlMembers
+from tollkeeper.storage.sql.drift import SqlDrift
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.grants import SqlGrants
 from tollkeeper.storage.sql.inbox import SqlInbox, SqlLeases
@@ -50,6 +51,7 @@ class SqlRepositories:
         self.periods = SqlPeriods(connection)
         self.reports = SqlReports(connection)
         self.adjustments = SqlAdjustments(connection)
+        self.drift = SqlDrift(connection)
         self.provider_subscriptions = SqlProviderSubscriptions(connection)
         self.invoices = SqlInvoices(connection)
         self.purchases = SqlPurchases(connection)

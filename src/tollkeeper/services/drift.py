@@ -1,0 +1,274 @@
+"""Drift: ledger, reports, the provider's meters and its invoices compared all the time, kept, and repaired on request by adjustments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+
+from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport, summary_window
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.drift import FAILED, DriftCheck, compare, expected
+from tollkeeper.core.errors import NotFound
+from tollkeeper.core.ids import new_id
+from tollkeeper.core.metering import format_quantity
+from tollkeeper.core.outbox import DELIVERED, OutboxMessage
+from tollkeeper.core.plans import Plan, Price
+from tollkeeper.core.ports import Database, Repositories
+from tollkeeper.core.provider import Provider, ProviderBusy, ProviderInvoice, ProviderRefused, ProviderUnavailable
+from tollkeeper.core.provider_catalog import price_key
+from tollkeeper.core.provider_prices import rated_here
+from tollkeeper.core.rating import rate
+from tollkeeper.services.adjustments import Adjustments
+from tollkeeper.services.clock import Clock
+from tollkeeper.services.reports import Totals
+from tollkeeper.services.topics import LAG_US
+
+logger = logging.getLogger("tollkeeper.drift")
+
+PIECE: Final = 20
+SETTLED_US: Final = 48 * 3600 * 1_000_000
+"""How long after its end everything of a period has arrived."""
+KEPT_US: Final = 40 * 86_400 * 1_000_000
+"""Periods that ended longer ago are looked at no more once they are equal."""
+SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """A check with the messages that explain it, the newest first. `settled`: nothing of the period is to be expected any more."""
+
+    check: DriftCheck
+    settled: bool
+    messages: Sequence[OutboxMessage] = ()
+
+    @property
+    def alarming(self) -> bool:
+        return self.check.alarming(self.settled)
+
+
+class Drift:
+    """`run_once` is a step: it looks at a few periods and comes round to all of them."""
+
+    def __init__(
+        self, database: Database, usage: Totals, provider: Provider, clock: Clock, *, lag_us: int = LAG_US
+    ) -> None:
+        self._lag_us = lag_us
+        self._database = database
+        self._usage = usage
+        self._provider = provider
+        self._clock = clock
+        self._adjustments = Adjustments(clock)
+        self._after: tuple[str, str, int] | None = None
+
+    @property
+    def environment(self) -> Environment:
+        return self._provider.environment
+
+    def run_once(self) -> bool:
+        """Compare some periods; false when it has been round."""
+        with self._database.read() as rows:
+            periods = rows.periods.unsettled(self._after, PIECE)
+        for period in periods:
+            if period.environment == self._provider.environment and period.provider == self._provider.name:
+                self.check(period)
+        last = periods[-1] if periods else None
+        more = len(periods) == PIECE
+        self._after = (last.environment, last.customer, last.start) if more and last is not None else None
+        return more
+
+    def check_all(self) -> None:
+        self._after = None
+        while self.run_once():
+            pass
+
+    def check(self, period: BillingPeriod) -> list[DriftCheck]:
+        """Compare one period now, and keep the result."""
+        now = self._clock.now_us()
+        with self._database.read() as rows:
+            plan = rows.catalog.plan(period.plan, period.plan_version)
+            customer = rows.customers.get(period.customer)
+            before = {
+                one.meter: rows.drift.get(period.environment, period.customer, one.meter, period.start)
+                for one in rows.reports.of(period.environment, period.customer, period.start)
+            }
+        if plan is None or customer is None:
+            return []
+        if (
+            period.end < now - KEPT_US
+            and before
+            and all(one is not None and one.state == "equal" for one in before.values())
+        ):
+            return []
+        prices = [p for p in plan.prices if p.meter and p.currency == customer.currency and rated_here(p) is None]
+        invoice = self._invoice(period)
+        checks = [
+            check
+            for meter in dict.fromkeys(price.meter for price in prices)
+            if meter is not None
+            and (check := self._compare(period, meter, plan, [p for p in prices if p.meter == meter], invoice, now))
+        ]
+        with self._database.write() as rows:
+            for check in checks:
+                rows.drift.put(check)
+                if check.state in ("equal", "pending") and check.provider is not None:
+                    rows.outbox.confirm(check.environment, check.customer, check.meter, check.period_start)
+        return checks
+
+    def _compare(
+        self,
+        period: BillingPeriod,
+        meter: str,
+        plan: Plan,
+        prices: Sequence[Price],
+        invoice: ProviderInvoice | None,
+        now: int,
+    ) -> DriftCheck | None:
+        where = (period.environment, period.customer, meter, period.start)
+        has = self._has(period, meter)
+        ledger = self._usage.period_total(meter, period.environment, period.customer, period.start, period.end)
+        if ledger is None:
+            return None
+        with self._database.read() as rows:
+            report = rows.reports.get(*where) or UsageReport(*where)
+            states = rows.outbox.quantities(*where)
+            messages = rows.outbox.of_period(*where, SHOWN)
+            faults = "" if invoice is None else self._amounts(rows, plan, prices, report, invoice)
+        fresh = any(one.status in DELIVERED and (one.settled_at or 0) > now - self._lag_us for one in messages)
+        return compare(report, ledger, has, states, faults, now, fresh=fresh)
+
+    def _has(self, period: BillingPeriod, meter: str) -> Decimal | None:
+        """What the provider's meter has; None where it cannot be known now."""
+        window = summary_window(period.start, period.end)
+        with self._database.read() as rows:
+            ids = [
+                rows.provider_objects.get(self._provider.name, period.environment, kind, key)
+                for kind, key in (("meter", meter), ("customer", period.customer))
+            ]
+        if ids[0] is None or ids[1] is None or window is None:
+            return None
+        try:
+            return self._provider.reported(ids[0].id, ids[1].id, *window)
+        except (ProviderBusy, ProviderUnavailable, ProviderRefused, NotFound) as error:
+            logger.warning("drift: %s", error.detail)
+            return None
+
+    def _invoice(self, period: BillingPeriod) -> ProviderInvoice | None:
+        if period.state != "invoiced" or period.invoice is None:
+            return None
+        try:
+            return self._provider.invoice(period.invoice)
+        except (ProviderBusy, ProviderUnavailable, ProviderRefused, NotFound) as error:
+            logger.warning("drift: %s", error.detail)
+            return None
+
+    def _amounts(
+        self,
+        rows: Repositories,
+        plan: Plan,
+        prices: Sequence[Price],
+        report: UsageReport,
+        invoice: ProviderInvoice,
+    ) -> str:
+        """Where the lines of the invoice are not what the billed quantity costs."""
+        if report.billed is None:
+            return ""
+        found: list[str] = []
+        for price in prices:
+            object = rows.provider_objects.get(
+                self._provider.name, report.environment, "price", price_key(plan, price.key)
+            )
+            lines = [line for line in invoice.lines if object is not None and line.price == object.id]
+            amount = sum((line.amount for line in lines), Decimal(0))
+            should = rate(price, report.billed).amount
+            if amount != should:
+                found.append(
+                    f"invoice {invoice.id} charges {amount} {price.currency} for {price.key}, and "
+                    f"{format_quantity(report.billed)} {report.meter} cost {should}"
+                )
+        return "; ".join(found)
+
+    # told and repaired
+
+    def told(self, customer: str | None = None, drifted: bool = True) -> list[Drifted]:
+        """The last comparisons; `drifted`: only those that are not equal."""
+        now = self._clock.now_us()
+        found: list[Drifted] = []
+        with self._database.read() as rows:
+            for check in rows.drift.list(self.environment, customer, drifted):
+                period = rows.periods.get(check.environment, check.customer, check.period_start)
+                settled = period is None or period.state == "invoiced" or period.end < now - SETTLED_US
+                messages = rows.outbox.of_period(
+                    check.environment, check.customer, check.meter, check.period_start, SHOWN
+                )
+                found.append(Drifted(check, settled, messages))
+        return found
+
+    def repair(self, customer: str | None = None) -> list[Adjustment]:
+        """Bill what the provider is short of, and give back what it has too much, by signed adjustments that say so.
+
+        Only where nothing is on its way or in doubt. The adjustments that were made.
+        """
+        made: list[Adjustment] = []
+        for one in self.told(customer):
+            if one.check.state in ("refused", "unexplained"):
+                made += self._repair(one.check)
+        return made
+
+    def _repair(self, before: DriftCheck) -> list[Adjustment]:
+        where = (before.environment, before.customer, before.meter, before.period_start)
+        with self._database.read() as rows:
+            period = rows.periods.get(before.environment, before.customer, before.period_start)
+        if period is None:
+            return []
+        has = self._has(period, before.meter)
+        now = self._clock.now_us()
+        made: list[Adjustment] = []
+        with self._database.write() as rows:
+            report, plan = rows.reports.get(*where), rows.catalog.plan(period.plan, period.plan_version)
+            customer = rows.customers.get(period.customer)
+            states = rows.outbox.quantities(*where)
+            waiting = any(states.get(status) for status in ("queued", "pending", "sending", "unknown"))
+            if report is None or plan is None or customer is None or has is None or waiting:
+                return []
+            failed = sum((states.get(status, Decimal(0)) for status in FAILED), Decimal(0))
+            short = expected(report, states) - has + failed
+            if report.billed is not None or not short:
+                return []  # after finalisation what is short is carried forward by itself
+            base = report.reported + report.carried
+            rows.outbox.set_aside(*where, now)
+            for price in plan.prices:
+                if price.meter != before.meter or price.currency != customer.currency or rated_here(price) is not None:
+                    continue
+                amount = rate(price, base).amount - rate(price, base - short).amount
+                adjustment = Adjustment(
+                    environment=before.environment,
+                    id=new_id("adj", now // 1000, self._clock.random_bits(80)),
+                    customer=before.customer,
+                    amount=amount,
+                    currency=price.currency,
+                    reason=(
+                        f"{before.meter}: the payment provider has {format_quantity(has)} where "
+                        f"{format_quantity(has + short)} were reported"
+                    ),
+                    created_at=now,
+                    meter=before.meter,
+                    period_start=before.period_start,
+                    price=price.key,
+                    quantity=short,
+                )
+                self._adjustments.owe(rows, adjustment, period, now)
+                made.append(adjustment)
+            rows.reports.put(
+                replace(
+                    report,
+                    reported=report.reported - short,
+                    carried=report.carried + short,
+                    revision=report.revision + 1,
+                ),
+                now,
+            )
+        self.check(period)
+        return made

@@ -1,0 +1,61 @@
+"""Rows of the last comparison of ledger and provider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text
+
+from tollkeeper.core.customers import Environment
+from tollkeeper.core.drift import DriftCheck
+from tollkeeper.core.metering import format_quantity
+from tollkeeper.storage.sql.money_tables import drift_checks
+
+_C = drift_checks.c
+_NAMES = tuple(column.name for column in _C)
+_NUMBERS = ("ledger", "reported", "provider", "invoiced", "difference")
+_PUT = text(
+    f"""INSERT INTO drift_checks ({", ".join(_NAMES)}) VALUES ({", ".join(f":{name}" for name in _NAMES)})
+    ON CONFLICT (environment, customer, meter, period_start) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in _NAMES[4:])}"""  # noqa: S608 - constants only
+)
+
+
+class SqlDrift:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def put(self, check: DriftCheck) -> None:
+        values: dict[str, Any] = {name: getattr(check, name) for name in _NAMES}
+        for name in _NUMBERS:
+            values[name] = None if values[name] is None else format_quantity(values[name])
+        self._connection.execute(_PUT, values)
+
+    def get(self, environment: Environment, customer: str, meter: str, period_start: int) -> DriftCheck | None:
+        query = select(drift_checks).where(
+            _C.environment == environment, _C.customer == customer, _C.meter == meter, _C.period_start == period_start
+        )
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else _check(row)
+
+    def list(self, environment: Environment, customer: str | None, drifted: bool) -> Sequence[DriftCheck]:
+        query = select(drift_checks).where(_C.environment == environment)
+        if customer is not None:
+            query = query.where(_C.customer == customer)
+        if drifted:
+            query = query.where(_C.state != "equal")
+        query = query.order_by(_C.customer, _C.period_start, _C.meter).limit(10_000)
+        return [_check(row) for row in self._connection.execute(query)]
+
+    def counts(self) -> dict[str, int]:
+        rows = self._connection.execute(select(_C.state, func.count()).group_by(_C.state))
+        return {state: count for state, count in rows}  # noqa: C416 - rows are no pairs to mypy
+
+
+def _check(row: Any) -> DriftCheck:
+    values = dict(row._mapping)
+    for name in _NUMBERS:
+        values[name] = None if values[name] is None else Decimal(values[name])
+    return DriftCheck(**values)
