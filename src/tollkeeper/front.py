@@ -247,8 +247,8 @@ def _paid(running: Running, key: str, sandbox: str, link: str) -> Iterator[str]:
     yield "  2. Call your API with the test key:"
     yield f'     curl -i {running.proxy}/ -H "Authorization: Bearer {key}"'
     yield "  3. End the contract: its last invoice bills what was used, and is paid:"
-    yield f"     {command()} subscriptions cancel {FIRST_CUSTOMER} --now --yes"
-    yield f"     {command()} invoices list --environment test"
+    yield f"     {_at(running)}{command()} subscriptions cancel {FIRST_CUSTOMER} --now --yes"
+    yield f"     {_at(running)}{command()} invoices list --environment test"
     yield "For real money set STRIPE_SECRET_KEY, then: tollkeeper stripe apply"
 
 
@@ -385,10 +385,14 @@ def command() -> str:
     return "tollkeeper" if shutil.which("tollkeeper") == str(called) else shlex.quote(str(called.absolute()))
 
 
+def _at(running: Running) -> str:
+    """What tells a command the server's address, where it is not the usual one."""
+    return "" if running.server.endswith(":3000") else f"TOLLKEEPER_URL={running.server} "
+
+
 def _selling(folder: Path, running: Running, sandbox: str | None, link: str) -> Iterator[str]:
     """What collects the money, step by step."""
-    address = "" if running.server.endswith(":3000") else f"TOLLKEEPER_URL={running.server} "
-    there = f"(cd {shlex.quote(str(folder))} && {address}{command()}"
+    there = f"(cd {shlex.quote(str(folder))} && {_at(running)}{command()}"
     played = "A sandbox plays Stripe: no account, no money" if sandbox else "In the test account of Stripe"
     yield f"4. Buy the plan Pro in a browser, with the card {play.CARD}. {played}:"
     yield f"   {link}"

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import httpx
 
 
 @contextmanager
@@ -81,6 +84,67 @@ def test_the_demo_prints_three_commands_that_do_what_it_says(tmp_path: Path) -> 
     assert (tmp_path / "tollkeeper-demo" / "keys.json").stat().st_mode & 0o777 == 0o600
 
 
+def buy(link: str) -> None:
+    """Choose the plan on offer and pay it at the sandbox, as a browser does."""
+    with httpx.Client(follow_redirects=True) as browser:
+        checkout = browser.post(link, data={"plan": "pro"})
+        shown = set(re.findall(r'name="([a-z_]+)"', checkout.text))
+        typed = {
+            "email": "ada@example.com",
+            "number": "4242 4242 4242 4242",
+            "name": "Ada",
+            "expiry": "12 / 34",
+            "cvc": "123",
+            "do": "pay",
+        }
+        done = browser.post(checkout.url, data={name: value for name, value in typed.items() if name in shown})
+        assert done.status_code == 200
+        assert "/done" in str(done.url)
+
+
+def printed(text: str, words: str, folder: Path) -> str:
+    """What the printed command that holds these words says on standard output."""
+    command = next(line.strip() for line in text.splitlines() if words in line)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("TOLLKEEPER_", "STRIPE_"))} | {"COLUMNS": "200"}
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def until_bought(call: Callable[[], int]) -> None:
+    """Ask until the plan holds: the webhook comes by itself."""
+    deadline = time.monotonic() + 30
+    while call() != 200:
+        assert time.monotonic() < deadline
+
+
+def until_paid(text: str, folder: Path) -> str:
+    """The list of invoices once both are paid: their webhooks come by themselves."""
+    deadline = time.monotonic() + 30
+    while (listed := printed(text, "invoices list", folder)).count(" paid ") < 2:
+        assert time.monotonic() < deadline, listed
+    return listed
+
+
+def test_the_demo_goes_from_a_refused_call_to_a_paid_invoice(tmp_path: Path) -> None:
+    with running(tmp_path, "demo", "--listen", "127.0.0.1:0", until="Ctrl-C") as text:
+        link = None
+        while link is None:  # the first refusals may be those of the limit, which passes by itself
+            status, body = curl(text, 1)
+            link = json.loads(body).get("checkout_url") if status == 429 else None
+        assert link in text
+        buy(link)
+        until_bought(lambda: curl(text, 1)[0])
+        assert [curl(text, 1)[0] for _ in range(11)] == [200] * 11
+        printed(text, "subscriptions cancel", tmp_path)
+        # twelve calls since the purchase, and perhaps some before its webhook came: ten are included, each other one is 0.05
+        listed = until_paid(text, tmp_path)
+        assert "9.00 USD" in listed
+        assert "0.10 USD" in listed
+
+
 class Upstream(BaseHTTPRequestHandler):
     seen: list[dict[str, str]] = []  # noqa: RUF012 - one list for all, on purpose
 
@@ -133,6 +197,19 @@ def test_wrap_prices_an_api_that_knows_nothing_of_it(tmp_path: Path) -> None:
             assert "used as it is" in text
             assert key not in text
         assert (tmp_path / "tollkeeper.toml").read_text() == written
+
+
+def test_wrap_reaches_a_paid_invoice_for_an_api_of_ones_own(tmp_path: Path) -> None:
+    with upstream() as api:
+        arguments = ("wrap", api, "--free", "0", "--price", "0.5", "--fee", "3", "--listen", "127.0.0.1:0")
+        with running(tmp_path, *arguments, until="For real money") as text:
+            buy(re.search(r"http://\S+/buy/\S+", text).group())  # type: ignore[union-attr]
+            server = re.search(r"listens on (http://[^\s,]+)", text).group(1)  # type: ignore[union-attr]
+            until_bought(lambda: 200 if " paid " in printed(text, "invoices list", tmp_path) else 402)
+            assert [curl(text, 2)[0] for _ in range(2)] == [200, 200]
+            printed(text, "subscriptions cancel", tmp_path)
+            assert "1.00 USD" in until_paid(text, tmp_path)
+            assert server in text
 
 
 def test_wrap_goes_on_when_nothing_answers_yet_and_says_so(tmp_path: Path) -> None:
