@@ -120,6 +120,12 @@ def until_bought(call: Callable[[], int]) -> None:
         assert time.monotonic() < deadline
 
 
+def until_the_next_second() -> None:
+    now = int(time.time())
+    while int(time.time()) == now:
+        pass
+
+
 def until_paid(text: str, folder: Path) -> str:
     """The list of invoices once both are paid: their webhooks come by themselves."""
     deadline = time.monotonic() + 30
@@ -135,14 +141,16 @@ def test_the_demo_goes_from_a_refused_call_to_a_paid_invoice(tmp_path: Path) -> 
             status, body = curl(text, 1)
             link = json.loads(body).get("checkout_url") if status == 429 else None
         assert link in text
+        until_the_next_second()  # a period begins with its second, and would have the free calls of that second
         buy(link)
         until_bought(lambda: curl(text, 1)[0])
         assert [curl(text, 1)[0] for _ in range(11)] == [200] * 11
+        until_the_next_second()  # a contract that began and ended in one second has no period
         printed(text, "subscriptions cancel", tmp_path)
-        # twelve calls since the purchase, and perhaps some before its webhook came: ten are included, each other one is 0.05
+        # twelve calls since the purchase: ten are included, each other one is 0.05
         listed = until_paid(text, tmp_path)
         assert "9.00 USD" in listed
-        assert "0.10 USD" in listed
+        assert "0.10 USD" in listed, listed
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -207,6 +215,7 @@ def test_wrap_reaches_a_paid_invoice_for_an_api_of_ones_own(tmp_path: Path) -> N
             server = re.search(r"listens on (http://[^\s,]+)", text).group(1)  # type: ignore[union-attr]
             until_bought(lambda: 200 if " paid " in printed(text, "invoices list", tmp_path) else 402)
             assert [curl(text, 2)[0] for _ in range(2)] == [200, 200]
+            until_the_next_second()
             printed(text, "subscriptions cancel", tmp_path)
             assert "1.00 USD" in until_paid(text, tmp_path)
             assert server in text

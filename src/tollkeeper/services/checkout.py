@@ -163,12 +163,15 @@ class Checkouts:
             bought, ours = standing.bought, standing.subscription
             running = rows.catalog.plan(bought.plan, bought.plan_version or 0) if bought and bought.plan else None
             owed = open_invoice(rows.invoices.of(self.environment, customer))
+            granted = {one.document.get("granted") for one in rows.purchases.of(self.environment, customer)}
+        paid = ours is not None and (bought is not None or ours.id in granted)
         plans: list[tuple[Plan, Action]] = []
         for plan in catalog.plans.values() if catalog is not None else ():
             action: Action = "buy"
-            if ours is not None and plan.key == ours.plan:
+            priced = any(price.currency == record.currency for price in plan.prices)
+            if ours is not None and plan.key == ours.plan and (paid or not priced):
                 action = "current"
-            elif not any(price.currency == record.currency for price in plan.prices):
+            elif not priced:
                 action = "none"
             elif bought is not None and _kind(plan, record.currency) == "subscription":
                 cheaper = running is not None and monthly(plan, record.currency) < monthly(running, record.currency)
