@@ -46,7 +46,22 @@ def test_a_valid_file_needs_no_server(run: Run) -> None:
         "file": "tollkeeper.toml",
         "faults": [],
         "warnings": [],
+        "rated_here": [],
     }
+
+
+def test_prices_that_stripe_cannot_bill_are_named_with_the_reason(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plans.toml").write_text(
+        """currency = "usd"
+[plans.least]
+product = "api"
+prices = [{key = "fee", model = "flat", flat_amount = "1", minimum = "5"}]
+"""
+    )
+    reason = "it has a minimum or a maximum"
+    assert f"least/fee: Stripe cannot bill it ({reason})" in run("catalog", "check", "plans.toml").err
+    shown = json.loads(run("catalog", "check", "plans.toml", "--json").out)
+    assert shown["rated_here"] == [{"price": "least/fee", "reason": reason}]
 
 
 def test_faults_are_told_by_file_line_and_key(run: Run, tmp_path: Path) -> None:

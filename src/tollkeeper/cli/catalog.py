@@ -25,17 +25,26 @@ _SIGNS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", 
 def check(file: File = None, json: Json = False) -> None:
     """Check a catalog file; no server is needed.
 
-    Faults are told by file, line and key, with what was expected. Exit code 1 when there are any.
+    Faults are told by file, line and key, with what was expected. Exit code 1 when there are any. Prices that Stripe cannot bill by
+    itself are named: they are rated here.
     """
     from tollkeeper.core.catalog import check_catalog
+    from tollkeeper.core.provider_prices import rated_here
 
     path, text = _read(file)
     catalog, faults, warnings = check_catalog(text, file=str(path))
+    here = [
+        (f"{plan.key}/{price.key}", reason)
+        for plan in (catalog.plans.values() if catalog is not None else ())
+        for price in plan.prices
+        if (reason := rated_here(price)) is not None
+    ]
     if json:
         found = {
             "file": str(path),
             "faults": [str(fault) for fault in faults],
             "warnings": [str(one) for one in warnings],
+            "rated_here": [{"price": price, "reason": reason} for price, reason in here],
         }
         terminal.show_json(found)
     else:
@@ -46,6 +55,10 @@ def check(file: File = None, json: Json = False) -> None:
         if catalog is not None:
             parts = (plural(len(catalog.meters), "meter"), plural(len(catalog.plans), "plan"))
             terminal.say(f"{path} is valid: {', '.join(parts)}.")
+        for price, reason in here:
+            terminal.note(
+                f"{price}: Stripe cannot bill it ({reason}); it is rated here and put on the invoice as a line."
+            )
     if faults:
         raise typer.Exit(1)
 
