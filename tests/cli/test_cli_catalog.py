@@ -55,10 +55,10 @@ def test_prices_that_stripe_cannot_bill_are_named_with_the_reason(run: Run, tmp_
         """currency = "usd"
 [plans.least]
 product = "api"
-prices = [{key = "fee", model = "flat", flat_amount = "1", minimum = "5"}]
+prices = [{key = "fee", model = "flat", flat_amount = "1", discounts = [{percent_off = "10"}]}]
 """
     )
-    reason = "it has a minimum or a maximum"
+    reason = "it has discounts of its own"
     assert f"least/fee: Stripe cannot bill it ({reason})" in run("catalog", "check", "plans.toml").err
     shown = json.loads(run("catalog", "check", "plans.toml", "--json").out)
     assert shown["rated_here"] == [{"price": "least/fee", "reason": reason}]
