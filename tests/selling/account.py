@@ -93,6 +93,11 @@ class Account:
     def read_checkout(self, checkout: str) -> ProviderCheckout:
         return self.checkouts[checkout]
 
+    def expire_checkout(self, checkout: str, key: str) -> ProviderCheckout:
+        if self.checkouts[checkout].status == "open":
+            self.checkouts[checkout] = replace(self.checkouts[checkout], status="expired", url=None)
+        return self.checkouts[checkout]
+
     def portal(self, customer: str, return_url: str, key: str) -> str:
         return f"https://billing.example/{customer}"
 
@@ -160,6 +165,7 @@ class Account:
     def pay(self, checkout: str, trial_days: int = 0) -> str | None:
         """Somebody paid: the contract, None for a single payment."""
         asked, session = self.requests[checkout], self.checkouts[checkout]
+        assert session.status == "open", f"a checkout that is {session.status} takes no payment"
         customer = asked.customer
         if asked.mode == "payment":
             invoice = self._invoice(customer, None, "paid", [])

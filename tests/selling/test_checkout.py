@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -59,6 +60,45 @@ def test_a_second_subscription_beside_a_running_one_is_refused(shop: Shop, store
     shop.deliver_all()
     with pytest.raises(Conflict, match="Change its plan instead"):
         store.checkouts.buy("acme", "max")
+
+
+def test_of_two_checkouts_of_a_customer_only_the_last_can_be_paid(shop: Shop, store: Storefront) -> None:
+    shop.toll.customers.create(id="acme", name="Acme", plan="free")
+    first, second = store.checkouts.buy("acme", "pro"), store.checkouts.buy("acme", "max")
+    assert shop.account.checkouts[str(first.session)].status == "expired"
+    assert store.checkouts.purchase(first.id).status == "expired"
+    shop.account.pay(str(second.session))
+    shop.deliver_all()
+    assert shop.contract() == ("max", "trialing")
+    assert len(shop.account.contracts) == 1
+
+
+def test_a_checkout_that_was_paid_a_moment_ago_is_no_second_subscription(shop: Shop, store: Storefront) -> None:
+    shop.toll.customers.create(id="acme", name="Acme", plan="free")
+    shop.account.pay(str(store.checkouts.buy("acme", "pro").session))
+    with pytest.raises(Conflict, match="Change its plan instead"):  # no event has told of the payment yet
+        store.checkouts.buy("acme", "max")
+    assert shop.contract() == ("pro", "active")
+    assert shop.subscriptions.activated == 1
+    shop.deliver_all()
+    assert shop.subscriptions.activated == 1
+
+
+def test_a_single_payment_is_not_taken_twice(shop: Shop, store: Storefront) -> None:
+    shop.toll.customers.create(id="acme", name="Acme", plan="free")
+    first = store.checkouts.buy("acme", "forever")
+    second = store.checkouts.buy("acme", "forever")
+    assert shop.account.checkouts[str(first.session)].status == "expired"
+    shop.account.pay(str(second.session))
+    with pytest.raises(Conflict, match="paid a moment ago"):
+        store.checkouts.buy("acme", "forever")
+
+
+def test_checkouts_begun_at_once_leave_one_that_can_be_paid(shop: Shop, store: Storefront) -> None:
+    shop.toll.customers.create(id="acme", name="Acme", plan="free")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: store.checkouts.buy("acme", "pro"), range(8)))
+    assert [one.status for one in shop.account.checkouts.values()].count("open") == 1
 
 
 def test_one_customer_at_the_provider_whatever_is_bought(shop: Shop, store: Storefront) -> None:

@@ -266,3 +266,13 @@ def test_nothing_is_ended_while_its_usage_cannot_be_delivered(house: House) -> N
     with pytest.raises(ProviderUnavailable, match="nothing was ended"):
         delivery.before_cut("test", "acme")
     assert house.contract() == ("pro", "active")
+
+
+def test_a_second_checkout_leaves_nothing_to_pay_at_the_first(house: House) -> None:
+    assert house.money.checkouts is not None
+    first, second = house.money.checkouts.buy("acme", "pro"), house.money.checkouts.buy("acme", "max")
+    sessions = house.running.client.v1.checkout.sessions
+    assert [sessions.retrieve(str(one.session)).status for one in (first, second)] == ["expired", "open"]
+    house.buy("max")
+    assert house.contract() == ("max", "active")
+    assert [one.status for one in house.running.client.v1.subscriptions.list({}).data] == ["active"]

@@ -249,6 +249,10 @@ class Provider(Protocol):
 
     def read_checkout(self, checkout: str) -> ProviderCheckout: ...
 
+    def expire_checkout(self, checkout: str, key: str) -> ProviderCheckout:
+        """End a checkout that is still open, so that nobody can pay it any more; what it is now (it may have been paid just before)."""
+        ...
+
     def portal(self, customer: str, return_url: str, key: str) -> str:
         """A link to the provider's own pages for one customer."""
         ...

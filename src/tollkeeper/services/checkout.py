@@ -6,6 +6,8 @@ nothing left to do.
 
 from __future__ import annotations
 
+import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -27,8 +29,8 @@ from tollkeeper.core.subscriptions import GRANTS, KnownSubscription
 from tollkeeper.services import fields
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.fields import invalid
-from tollkeeper.services.subscription_effects import read_contract
-from tollkeeper.services.subscriptions import Subscriptions
+from tollkeeper.services.subscription_effects import read_bought, read_contract
+from tollkeeper.services.subscriptions import Read, Subscriptions
 
 When = Literal["now", "period_end"]
 MONTHS: Final[Mapping[str, int]] = {"month": 1, "year": 12}
@@ -80,6 +82,7 @@ class Checkouts:
         self._subscriptions = subscriptions
         self._clock = clock
         self.public_url = public_url.rstrip("/")
+        self._locks = tuple(threading.Lock() for _ in range(64))
 
     @property
     def environment(self) -> Environment:
@@ -102,15 +105,33 @@ class Checkouts:
         """A checkout for the plan on offer; its `document["url"]` is where to send the person.
 
         A plan all of whose prices are charged once is a single payment, any other a subscription. `trial_days` None: the plan's, for a
-        customer who bought nothing before. Raises NotFound, InvalidRequest, Conflict (there is a subscription to be changed instead), and
-        what the provider raises.
+        customer who bought nothing before. An earlier one that is still open ends, since both could be paid, and usage would be billed
+        by two subscriptions. Raises NotFound, InvalidRequest, Conflict (there is a subscription to be changed instead), and what the
+        provider raises.
         """
+        with self._lock(customer):
+            return self._buy(customer, plan, success_url, cancel_url, coupon, trial_days)
+
+    def _buy(
+        self,
+        customer: str,
+        plan: str,
+        success_url: str | None,
+        cancel_url: str | None,
+        coupon: str | None,
+        trial_days: int | None,
+    ) -> Purchase:
         urls = [_address(name, url) for name, url in (("success_url", success_url), ("cancel_url", cancel_url))]
         now = self._clock.now_us()
         with self._database.read() as rows:
             record = _customer(rows, customer)
             bought, catalog = _offered(rows, plan)
             lines, kind = self._lines(rows, bought, record), _kind(bought, record.currency)
+            begun = [one for one in rows.purchases.of(self.environment, customer) if one.status == "open"]
+        for one in begun:
+            if one.kind == kind and (kind == "subscription" or one.plan == bought.key):
+                self._expire(one)
+        with self._database.read() as rows:
             known = rows.provider_subscriptions.of(self.environment, customer)
             running = _running(known)
         if running is not None and kind == "subscription":
@@ -152,6 +173,22 @@ class Checkouts:
             stored = replace(stored, session=made.id, document={**stored.document, "url": made.url})
             rows.purchases.put(stored)
         return stored
+
+    def _expire(self, purchase: Purchase) -> None:
+        """No payment for an earlier checkout any more. What was paid before that is applied. Raises Conflict."""
+        if purchase.session is None:  # the answer was lost, and nobody was told where to pay
+            return
+        begun = self._clock.now_us()
+        now = self._provider.expire_checkout(purchase.session, self._key("expire"))
+        if now.status == "expired":
+            with self._database.write() as rows:
+                kept = rows.purchases.get(self.environment, purchase.id)
+                if kept is not None and kept.status == "open":
+                    rows.purchases.put(replace(kept, status="expired"))
+            return
+        self._write(read_bought(self._provider, now, begun))
+        if purchase.kind == "payment":
+            raise Conflict(f"{purchase.plan} was paid a moment ago, or its payment is on its way.")
 
     def offer(self, customer: str) -> Offer:
         """The plans on offer in the customer's currency. Raises NotFound."""
@@ -213,6 +250,11 @@ class Checkouts:
         At once: what was used is invoiced, what was paid ahead is given back, and a new period begins; what was used in the month of quota
         that is cut short counts against the new quotas. Raises NotFound, InvalidRequest, Conflict, and what the provider raises.
         """
+        with self._lock(customer):
+            self._change(customer, plan, when)
+        return self.standing(customer)
+
+    def _change(self, customer: str, plan: str, when: When | None) -> None:
         with self._database.read() as rows:
             record = _customer(rows, customer)
             wanted, _ = _offered(rows, plan)
@@ -229,7 +271,6 @@ class Checkouts:
                 self._deliver(self.environment, customer)
             self._provider.change_plan(running.id, lines, when, self._key("change"))
             self._applied(running.id)
-        return self.standing(customer)
 
     def cancel(self, customer: str, when: When = "period_end") -> Standing:
         """End what was bought; usage up to then is invoiced. Raises NotFound, Conflict, and what the provider raises."""
@@ -262,7 +303,9 @@ class Checkouts:
 
     def _applied(self, subscription: str) -> None:
         """What the provider has now, written at once."""
-        read = read_contract(self._provider, subscription, self._clock.now_us())
+        self._write(read_contract(self._provider, subscription, self._clock.now_us()))
+
+    def _write(self, read: Read) -> None:
         with self._database.write() as rows:
             customer = self._subscriptions.apply(rows, self.environment, read, self._clock.now_us())
         if customer is not None:
@@ -308,6 +351,10 @@ class Checkouts:
             if held is None:
                 rows.provider_objects.put(ProviderObject(*where, id=id, fingerprint="", made_at=self._clock.now_us()))
         return id if held is None else held.id
+
+    def _lock(self, customer: str) -> threading.Lock:
+        """What is bought for one customer is bought by one thread at a time."""
+        return self._locks[zlib.crc32(str(customer).encode()) % len(self._locks)]
 
     def _key(self, what: str) -> str:
         return new_id(f"tk-{what}", self._clock.now_us() // 1000, self._clock.random_bits(80))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.inbox import AfterCommit, Effects, InboxEvent
 from tollkeeper.core.ports import Repositories
-from tollkeeper.core.provider import Provider, ProviderInvoice, ProviderSubscription
+from tollkeeper.core.provider import Provider, ProviderCheckout, ProviderInvoice, ProviderSubscription
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.subscriptions import Read, Subscriptions
 
@@ -98,6 +99,12 @@ def read_contract(provider: Provider, subscription: str, begun: int) -> Read:
     return Read(begun, [found], _invoices(provider, found))
 
 
+def read_bought(provider: Provider, checkout: ProviderCheckout, begun: int) -> Read:
+    """A checkout with what came of it."""
+    contracts = [] if checkout.subscription is None else [provider.subscription(checkout.subscription)]
+    return Read(begun, contracts, [invoice for one in contracts for invoice in _invoices(provider, one)], checkout)
+
+
 def _invoices(provider: Provider, subscription: ProviderSubscription) -> list[ProviderInvoice]:
     return [] if subscription.latest_invoice is None else [provider.invoice(subscription.latest_invoice)]
 
@@ -116,11 +123,8 @@ def _contracts(provider: Provider, invoice: ProviderInvoice | None) -> list[Prov
 
 
 def _read_checkout(provider: Provider, event: InboxEvent, begun: int) -> Read:
-    checkout = provider.read_checkout(_about(event))
-    contracts = [] if checkout.subscription is None else [provider.subscription(checkout.subscription)]
-    invoices = [invoice for one in contracts for invoice in _invoices(provider, one)]
     failed = event.type == "checkout.session.async_payment_failed"
-    return Read(begun, contracts, invoices, checkout, failed=failed)
+    return replace(read_bought(provider, provider.read_checkout(_about(event)), begun), failed=failed)
 
 
 def _read_charge(provider: Provider, event: InboxEvent, begun: int) -> Read:

@@ -115,6 +115,15 @@ class StripeAccount:
     def read_checkout(self, checkout: str) -> ProviderCheckout:
         return objects.checkout(self.calls.get(lambda c: c.v1.checkout.sessions.retrieve(checkout)))
 
+    def expire_checkout(self, checkout: str, key: str) -> ProviderCheckout:
+        """One that is complete or expired is refused, and read as it is."""
+        try:
+            return objects.checkout(
+                self.calls.post(lambda c, o: c.v1.checkout.sessions.expire(checkout, options=o), key)
+            )
+        except ProviderRefused:
+            return self.read_checkout(checkout)
+
     def portal(self, customer: str, return_url: str, key: str) -> str:
         params: Any = {"customer": customer, "return_url": return_url}
         if configuration := self._portal_configuration():
