@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "core": ({"core"}, set()),
     "services": ({"core", "services"}, set()),
     "storage": ({"core", "storage"}, {"apsw", "sqlalchemy", "alembic"}),
-    "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry", "stripe", "requests"}),
+    "integrations": ({"core", "integrations"}, {"prometheus_client", "opentelemetry", "stripe", "urllib3"}),
     "web": (
         {"core", "services", "web", "__version__"},
         {

@@ -11,13 +11,10 @@ from tollkeeper.core.errors import NotFound, SettingsInvalid, TollkeeperError
 from tollkeeper.core.provider import ProviderBusy, ProviderRefused, ProviderUnauthorized, ProviderUnavailable
 
 if TYPE_CHECKING:
-    from stripe import HTTPClient, StripeClient, StripeError
+    from stripe import StripeClient, StripeError
 
 API_VERSION: Final = "2026-10-28.endive"
 PAGE: Final = 100
-CONNECTIONS: Final = 32
-TIMEOUT: Final = 30.0
-"""Seconds until a call counts as not answered."""
 RETRIES: Final = 2
 """Of a call that a person waits for. What goes through the outbox is tried again there."""
 
@@ -51,6 +48,8 @@ class Calls:
                 if self._client is None:
                     import stripe
 
+                    from tollkeeper.integrations.stripe.transport import Transport
+
                     stripe.enable_telemetry = False
                     bases: Any = {name: base.rstrip("/") for name, base in self._bases.items() if base}
                     self._client = stripe.StripeClient(
@@ -58,7 +57,7 @@ class Calls:
                         stripe_version=API_VERSION,
                         base_addresses=bases,
                         max_network_retries=RETRIES,
-                        http_client=_http_client(self.api_base or stripe.DEFAULT_API_BASE),
+                        http_client=Transport(self.api_base or stripe.DEFAULT_API_BASE),
                     )
         return self._client
 
@@ -92,21 +91,6 @@ class Calls:
         if retries is not None:
             options["max_network_retries"] = retries
         return self.get(lambda client: work(client, options))
-
-
-def _http_client(base: str) -> HTTPClient:
-    """The client's own, on one pool of connections. What the environment says of proxies is read once, not with each call."""
-    import requests
-    import stripe
-    from requests.adapters import HTTPAdapter
-    from requests.utils import get_environ_proxies
-
-    session = requests.Session()
-    session.trust_env = False
-    session.proxies = dict(get_environ_proxies(base))
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
-    return stripe.RequestsClient(timeout=TIMEOUT, session=session)
 
 
 def translated(error: StripeError) -> TollkeeperError:
