@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
@@ -108,11 +108,17 @@ class Account:
         yield from (one for one in self.contracts.values() if customer in (None, one.customer))
 
     def change_plan(
-        self, subscription: str, prices: Sequence[CheckoutLine], when: Literal["now", "period_end"], key: str
+        self,
+        subscription: str,
+        prices: Sequence[CheckoutLine],
+        when: Literal["now", "period_end"],
+        key: str,
+        ours: Callable[[str], bool],
     ) -> ProviderSubscription:
         self.calls.append(("change", subscription, tuple(line.price for line in prices), when))
         if when == "now":
-            self.upgrade(subscription, [line.price for line in prices])
+            beside = [item.price for item in self.contracts[subscription].items if not ours(item.price)]
+            self.upgrade(subscription, [*(line.price for line in prices), *beside])
         return self.contracts[subscription]
 
     def cancel(self, subscription: str, when: Literal["now", "period_end"], key: str) -> ProviderSubscription:

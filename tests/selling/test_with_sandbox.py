@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.conftest import Running
 from spine import Spine
+from tollkeeper.core.errors import Conflict
 from tollkeeper.core.provider import ProviderUnavailable
 from tollkeeper.money import Money
 from tollkeeper.services.delivery import Delivery
@@ -276,3 +277,58 @@ def test_a_second_checkout_leaves_nothing_to_pay_at_the_first(house: House) -> N
     house.buy("max")
     assert house.contract() == ("max", "active")
     assert [one.status for one in house.running.client.v1.subscriptions.list({}).data] == ["active"]
+
+
+def support(house: House) -> str:
+    """A price that the seller made by hand."""
+    v1 = house.running.client.v1
+    product = v1.products.create({"name": "Support"})
+    recurring: Any = {"interval": "month"}
+    return v1.prices.create({"product": product.id, "currency": "usd", "unit_amount": 10000, "recurring": recurring}).id
+
+
+def prices(house: House, subscription: str) -> list[str]:
+    return [item.price.id for item in house.running.client.v1.subscriptions.retrieve(subscription)["items"].data]
+
+
+def test_what_the_seller_sells_beside_a_plan_survives_a_change_of_it(house: House) -> None:
+    house.buy("pro")
+    v1 = house.running.client.v1
+    (bought,) = v1.subscriptions.list({}).data
+    beside = support(house)
+    v1.subscription_items.create({"subscription": bought.id, "price": beside})
+    house.settle()
+    house.move(86_400)
+    assert house.money.checkouts is not None
+    house.money.checkouts.change("acme", "max")
+    house.settle()
+    assert beside in prices(house, bought.id)
+    assert house.contract() == ("max", "active")
+    house.money.checkouts.change("acme", "pro")  # cheaper, so from the end of the period on
+    house.at(datetime(2027, 3, 1, 15, 40, tzinfo=UTC))
+    house.settle()
+    assert house.contract() == ("pro", "active")
+    assert beside in prices(house, bought.id)
+
+
+def test_a_subscription_that_is_none_of_ours_neither_bars_a_purchase_nor_is_changed_by_one(house: House) -> None:
+    v1 = house.running.client.v1
+    assert house.money.checkouts is not None
+    house.money.checkouts.portal("acme")
+    (customer,) = v1.customers.list({}).data
+    card = v1.payment_methods.attach("pm_card_visa", {"customer": customer.id}).id
+    beside = support(house)
+    theirs = v1.subscriptions.create(
+        {"customer": customer.id, "items": [{"price": beside}], "default_payment_method": card}
+    )
+    house.settle()
+    assert house.contract() == ("free", "active")
+    offered = {plan.key: action for plan, action in house.money.checkouts.offer("acme").plans}
+    assert (offered["pro"], offered["max"]) == ("buy", "buy")
+    with pytest.raises(Conflict, match="no running subscription"):
+        house.money.checkouts.change("acme", "max")
+    with pytest.raises(Conflict, match="no running subscription"):
+        house.money.checkouts.cancel("acme", "now")
+    house.buy("pro")
+    assert house.contract() == ("pro", "active")
+    assert prices(house, theirs.id) == [beside]

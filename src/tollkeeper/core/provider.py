@@ -6,7 +6,7 @@ An adapter (`integrations/stripe`) turns the provider's answers into these; noth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -264,9 +264,14 @@ class Provider(Protocol):
         ...
 
     def change_plan(
-        self, subscription: str, prices: Sequence[CheckoutLine], when: Literal["now", "period_end"], key: str
+        self,
+        subscription: str,
+        prices: Sequence[CheckoutLine],
+        when: Literal["now", "period_end"],
+        key: str,
+        ours: Callable[[str], bool],
     ) -> ProviderSubscription:
-        """Put a subscription on other prices, with proration and an invoice when it is now."""
+        """Put a subscription on other prices, with proration and an invoice when it is now. Items of prices that are not `ours` stay."""
         ...
 
     def cancel(self, subscription: str, when: Literal["now", "period_end"], key: str) -> ProviderSubscription:

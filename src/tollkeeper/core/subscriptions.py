@@ -113,9 +113,13 @@ def known(
     plan: tuple[str, int] | None,
     read: ProviderSubscription,
     read_at: int,
+    ours: Sequence[ProviderItem] = (),
 ) -> KnownSubscription:
-    """A subscription as it was read from `read_at` on. The period is that of its usage: the shortest of metered items, else of all."""
-    start, end = span_of(read.items) or (read.created_at, read.created_at + 1)
+    """A subscription as it was read from `read_at` on. The period is that of its usage: the shortest of metered items, else of all.
+
+    `ours`: the items of prices of ours, when there are any; what is sold beside them has no part in the period.
+    """
+    start, end = span_of(ours or read.items) or (read.created_at, read.created_at + 1)
     ended = None
     if read.status in ENDED:
         ended = read.ended_at if read.ended_at is not None else min(read.cancel_at or read_at, read_at)

@@ -269,8 +269,13 @@ class Checkouts:
                 when = "now" if dearer else "period_end"
             if when == "now":
                 self._deliver(self.environment, customer)
-            self._provider.change_plan(running.id, lines, when, self._key("change"))
+            self._provider.change_plan(running.id, lines, when, self._key("change"), self._is_ours)
             self._applied(running.id)
+
+    def _is_ours(self, price: str) -> bool:
+        """Whether a price at the provider is one of our catalog's, now or once. What else a contract has is the seller's own."""
+        with self._database.read() as rows:
+            return rows.provider_objects.by_id(self._provider.name, self.environment, "price", price) is not None
 
     def cancel(self, customer: str, when: When = "period_end") -> Standing:
         """End what was bought; usage up to then is invoiced. Raises NotFound, Conflict, and what the provider raises."""
@@ -378,8 +383,9 @@ def open_invoice(invoices: Sequence[Invoice]) -> Invoice | None:
 
 
 def _running(known: Sequence[KnownSubscription]) -> KnownSubscription | None:
-    """The newest that has not ended."""
-    return next((one for one in reversed(known) if one.ended_at is None and one.status in GRANTS), None)
+    """The newest of a plan of ours that has not ended. What is sold beside it, at prices that are not ours, is left alone."""
+    held = (one for one in reversed(known) if one.ended_at is None and one.status in GRANTS)
+    return next((one for one in held if one.plan is not None), None)
 
 
 def _kind(plan: Plan, currency: str) -> Literal["subscription", "payment"]:

@@ -196,7 +196,8 @@ class Subscriptions:
     ) -> None:
         plan = self._plan_of(rows, environment, [item.price for item in read.items])
         have = rows.provider_subscriptions.get(self.provider, environment, read.id)
-        kept = newer(have, known(self.provider, environment, customer, plan, read, begun), now)
+        ours = [item for item in read.items if self._price(rows, environment, item.price) is not None]
+        kept = newer(have, known(self.provider, environment, customer, plan, read, begun, ours), now)
         if kept is not None:
             rows.provider_subscriptions.put(kept)
 

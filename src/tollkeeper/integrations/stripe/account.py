@@ -143,17 +143,24 @@ class StripeAccount:
             yield objects.subscription(data)
 
     def change_plan(
-        self, subscription: str, prices: Sequence[CheckoutLine], when: Literal["now", "period_end"], key: str
+        self,
+        subscription: str,
+        prices: Sequence[CheckoutLine],
+        when: Literal["now", "period_end"],
+        key: str,
+        ours: Callable[[str], bool],
     ) -> ProviderSubscription:
         """Now: invoiced at once, and a new period begins. At the period's end: by a schedule of two phases."""
         before = self.calls.get(lambda c: c.v1.subscriptions.retrieve(subscription))
         if when == "period_end":
-            self._schedule(before, prices, key)
+            self._schedule(before, prices, key, ours)
             return self.subscription(subscription)
         wanted = {line.price: line for line in prices}
         kept = {item["price"]["id"] for item in before["items"]["data"]} & set(wanted)
         items: list[dict[str, Any]] = [
-            {"id": item["id"], "deleted": True} for item in before["items"]["data"] if item["price"]["id"] not in kept
+            {"id": item["id"], "deleted": True}
+            for item in before["items"]["data"]
+            if item["price"]["id"] not in kept and ours(item["price"]["id"])
         ]
         items += [_line(line) for price, line in wanted.items() if price not in kept]
         params: Any = {
@@ -165,21 +172,24 @@ class StripeAccount:
             self.calls.post(lambda c, o: c.v1.subscriptions.update(subscription, params, o), key)
         )
 
-    def _schedule(self, before: Mapping[str, Any], prices: Sequence[CheckoutLine], key: str) -> None:
+    def _schedule(
+        self, before: Mapping[str, Any], prices: Sequence[CheckoutLine], key: str, ours: Callable[[str], bool]
+    ) -> None:
         schedule = objects.id_of(before.get("schedule"))
         if schedule is None:
             made: Any = {"from_subscription": before["id"]}
             schedule = self.calls.post(lambda c, o: c.v1.subscription_schedules.create(made, o), f"{key}-make")["id"]
         items = before["items"]["data"]
-        running = [_line(CheckoutLine(item["price"]["id"], item.get("quantity"))) for item in items]
+        running = [CheckoutLine(item["price"]["id"], item.get("quantity")) for item in items]
+        following = [*prices, *(line for line in running if not ours(line.price))]
         start = min(item["current_period_start"] for item in items)
         end = max(item["current_period_end"] for item in items)
         params: Any = {
             "end_behavior": "release",
             "proration_behavior": "none",
             "phases": [
-                {"items": running, "start_date": start, "end_date": end},
-                {"items": [_line(line) for line in prices], "start_date": end},
+                {"items": [_line(line) for line in running], "start_date": start, "end_date": end},
+                {"items": [_line(line) for line in following], "start_date": end},
             ],
         }
         self.calls.post(lambda c, o: c.v1.subscription_schedules.update(schedule, params, o), key)
