@@ -332,3 +332,25 @@ def test_a_subscription_that_is_none_of_ours_neither_bars_a_purchase_nor_is_chan
     house.buy("pro")
     assert house.contract() == ("pro", "active")
     assert prices(house, theirs.id) == [beside]
+
+
+def test_every_call_that_changes_something_has_a_key_and_is_one_that_the_api_version_takes(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("pro")
+    house.move(3600)
+    assert house.toll.gate.check(key, "api_calls").code == "VALID"
+    house.settle()
+    checkouts = house.money.checkouts
+    assert checkouts is not None
+    checkouts.preview("acme")
+    checkouts.change("acme", "max")
+    checkouts.pause("acme")
+    checkouts.pause("acme", paused=False)
+    checkouts.change("acme", "pro", "period_end")
+    checkouts.portal("acme")
+    checkouts.cancel("acme", "period_end")
+    checkouts.cancel("acme", "now")
+    calls = [one for one in house.running.control("/calls")["calls"] if one["path"].startswith("/v1/")]
+    assert len(calls) > 30
+    assert {one["status"] for one in calls} == {200}
+    assert [one["path"] for one in calls if one["method"] == "POST" and not one["idempotency_key"]] == []
