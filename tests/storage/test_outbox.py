@@ -211,18 +211,19 @@ PERIOD = BillingPeriod("live", "acme", START, START + 30 * DAY, "stripe", "sub_9
 
 def test_a_period_is_stale_when_it_is_new_and_when_its_bounds_or_state_change(rows: Repositories) -> None:
     rows.periods.put(PERIOD)
-    assert rows.periods.stale("live", 9) == [PERIOD]
+    assert rows.periods.stale("live", START, 9) == [PERIOD]
+    assert rows.periods.stale("live", START - 1, 9) == []
     assert rows.periods.looked_at(PERIOD)
-    assert rows.periods.stale("live", 9) == []
+    assert rows.periods.stale("live", START, 9) == []
     rows.periods.put(PERIOD)
-    assert rows.periods.stale("live", 9) == []
+    assert rows.periods.stale("live", START, 9) == []
     shorter = replace(PERIOD, end=START + DAY)
     rows.periods.put(shorter)
-    assert rows.periods.stale("live", 9) == [shorter]
+    assert rows.periods.stale("live", START, 9) == [shorter]
     assert not rows.periods.looked_at(PERIOD)
     assert rows.periods.looked_at(shorter)
     rows.periods.move("live", "acme", START, "closing", "in_1")
-    assert rows.periods.stale("live", 9) == [replace(shorter, state="closing", invoice="in_1")]
+    assert rows.periods.stale("live", START, 9) == [replace(shorter, state="closing", invoice="in_1")]
 
 
 def test_periods_are_found_by_the_time_they_overlap(rows: Repositories) -> None:
