@@ -28,6 +28,7 @@ from tollkeeper.services.drift import Drift
 from tollkeeper.services.inbox import Inbox
 from tollkeeper.services.inbox_effects import InboxEffects
 from tollkeeper.services.invoicing import Invoicing
+from tollkeeper.services.meter_errors import meter_error_effects
 from tollkeeper.services.outbox import Outbox
 from tollkeeper.services.provider_catalog import ProviderCatalog
 from tollkeeper.services.provider_import import ProviderImport
@@ -44,6 +45,7 @@ OWN_INVOICES_SECONDS = 300.0
 OWN_INVOICES_PAUSE = 0.2
 INBOX_SECONDS = 1.0
 POLL_SECONDS = {"live": 60.0, "test": 2.0}
+METER_ERRORS_SECONDS = 60.0
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
 REPORT_SECONDS = 60.0
@@ -71,6 +73,7 @@ class Money:
         self.provider_import: ProviderImport | None = None
         self.inbox_effects: InboxEffects | None = None
         self.event_poll: EventPoll | None = None
+        self.meter_error_poll: EventPoll | None = None
         self.subscriptions: Subscriptions | None = None
         self.checkouts: Checkouts | None = None
         self.links: BuyLinks | None = None
@@ -111,10 +114,15 @@ class Money:
         self.inbox.on_stored = inbox.wake
         self.event_poll = EventPoll(toll.database, toll.clock, self.provider, self.inbox)
         every = POLL_SECONDS[self.provider.environment]
-        self.runners += [inbox, Runner([Step("event_poll", self.event_poll.run_once, every)], toll.clock)]
+        told = ("meter_errors", self.provider.meter_events_told)
+        self.meter_error_poll = EventPoll(toll.database, toll.clock, self.provider, self.inbox, told)
+        meter_errors = Step("meter_error_poll", self.meter_error_poll.run_once, METER_ERRORS_SECONDS)
+        polls = Runner([Step("event_poll", self.event_poll.run_once, every), meter_errors], toll.clock)
+        self.runners += [inbox, polls]
         self._send_usage(toll, self.provider)
         self.subscriptions = Subscriptions(toll.database, toll.clock, toll.changed, self.reports, self.provider.name)
         self.effects |= subscription_effects(self.subscriptions, toll.clock)
+        self.effects |= meter_error_effects()
         self.provider_import = ProviderImport(
             toll.database, self.provider, toll.customers, self.subscriptions, toll.clock, toll.changed
         )

@@ -66,27 +66,51 @@ def stripe(settings: Settings, data: Path) -> Iterator[tuple[Settings, str | Non
 
 
 def _endpoint(world: Any, url: str) -> str:
-    """The secret of the endpoint that sends everything to `url`; it is made when there is none."""
-    kind = "webhook_endpoint"
-    for row in world.store.table(kind):
-        if row["url"] == url:
-            return str(row["_secret"])
-    secret: str = world.ids.new("whsec_", 32)
-    world.store.save(
-        {
-            "id": world.ids.new("we_1"),
+    """The secrets of what sends everything to `url`, the endpoint and the destination of thin events; they are made when there are none."""
+    secrets: list[str] = []
+    for kind, address in (("webhook_endpoint", "url"), ("v2.core.event_destination", "_url")):
+        found = [row for row in world.store.table(kind) if row[address] == url]
+        if found:
+            secrets.append(str(found[0]["_secret"]))
+            continue
+        secrets.append(world.ids.new("whsec_", 32))
+        common = {
             "object": kind,
-            "api_version": "2026-10-28.endive",
-            "application": None,
-            "created": world.now(),
             "description": "Tollkeeper",
             "enabled_events": ["*"],
             "livemode": False,
             "metadata": {},
             "status": "enabled",
-            "url": url,
-            "_secret": secret,
+            address: url,
+            "_secret": secrets[-1],
         }
-    )
+        world.store.save({**common, **(_snapshots(world) if kind == "webhook_endpoint" else _thin(world))})
     world.store.commit()
-    return secret
+    return ",".join(secrets)
+
+
+def _snapshots(world: Any) -> dict[str, Any]:
+    return {
+        "id": world.ids.new("we_1"),
+        "api_version": "2026-10-28.endive",
+        "application": None,
+        "created": world.now(),
+    }
+
+
+def _thin(world: Any) -> dict[str, Any]:
+    from tollkeeper.sandbox.thin_events import instant_text
+
+    now = instant_text(world.clock.now())
+    return {
+        "id": world.ids.new("ed_test_"),
+        "created": now,
+        "event_payload": "thin",
+        "events_from": ["@self"],
+        "name": "Tollkeeper",
+        "snapshot_api_version": None,
+        "status_details": None,
+        "type": "webhook_endpoint",
+        "updated": now,
+        "webhook_endpoint": None,
+    }

@@ -58,6 +58,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.types: dict[str, Any] = {}
+        self.places: dict[str, str] = {}
 
     def node(self, kind: Any) -> Any:
         origin = typing.get_origin(kind)
@@ -74,10 +75,15 @@ class Writer:
         if origin in (typing.Union, types.UnionType):
             return self.union(typing.get_args(kind))
         if typing_extensions.is_typeddict(kind):
-            if kind.__name__ not in self.types:
-                self.types[kind.__name__] = None
-                self.types[kind.__name__] = self.fields(kind)
-            return {"t": kind.__name__}
+            # /v2 has types of the same names as /v1, and other fields in them
+            name = f"v2.{kind.__name__}" if ".v2." in kind.__module__ else kind.__name__
+            if name not in self.types:
+                self.types[name] = None
+                self.places[name] = kind.__module__
+                self.types[name] = self.fields(kind)
+            if self.places[name] != kind.__module__:
+                raise LookupError(f"{name} is of {self.places[name]} and of {kind.__module__}")
+            return {"t": name}
         raise TypeError(f"no node for {kind!r}")
 
     def union(self, kinds: tuple[Any, ...]) -> Any:

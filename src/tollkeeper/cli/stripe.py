@@ -159,24 +159,26 @@ def webhook(
 ) -> None:
     """Make the webhook endpoint at Stripe, or bring its events up to date.
 
-    It sends to /webhooks/stripe of TOLLKEEPER_PUBLIC_URL. The signing secret is shown once.
+    It sends to /webhooks/stripe of TOLLKEEPER_PUBLIC_URL, as does an event destination that tells of usage which Stripe throws away. Each
+    has a signing secret, shown once: STRIPE_WEBHOOK_SECRET holds both, with a comma between.
     """
     with connect(verbose, ASKING) as server:
         made = server.request("POST", "/v1/stripe/webhook")
     secret = made["secret"]
     if secret and write:
-        from tollkeeper.dotenv import write_env
+        from tollkeeper.dotenv import read_env, write_env
 
         path = load_settings().env_path
-        write_env(path, "STRIPE_WEBHOOK_SECRET", secret)
+        before = read_env(path).get("STRIPE_WEBHOOK_SECRET", ("", ""))[0]
+        write_env(path, "STRIPE_WEBHOOK_SECRET", ",".join(part for part in (before, secret) if part))
         made = {**made, "secret": None}
         terminal.note(f"The signing secret was written to {path}. Start the server again.")
     if json:
         terminal.show_json(made)
     elif made["secret"]:
-        terminal.say(f"{made['id']} was made. Its signing secret, shown this once:")
+        terminal.say(f"{made['id']} sends what is needed. What was made just now signs with, shown this once:")
         terminal.say(f"STRIPE_WEBHOOK_SECRET={secret}")
-        terminal.note("Put it into .env and start the server again.")
+        terminal.note("Put it into .env, after what stands there and a comma, and start the server again.")
     else:
         terminal.say(f"{made['id']} sends what is needed.", "bold green")
 

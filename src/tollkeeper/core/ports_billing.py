@@ -50,13 +50,14 @@ class OutboxRepository(Protocol):
         ...
 
     def reject(self, topic: str, identifier: str, error: str, now: int) -> OutboxMessage | None:
-        """The provider took it first and refused it later. The message as it was; None when there is none, or it was known."""
+        """The provider took it first and refused it later. The message as it was; None when there is none, or it was settled otherwise."""
         ...
 
     def withdraw(
         self, environment: Environment, customer: str, period_start: int, now: int, meter: str | None = None
     ) -> Sequence[OutboxMessage]:
-        """Make unsent usage (queued, pending, too_old) of a period `carried_forward`; what was withdrawn, as it was."""
+        """Make usage of a period that the provider has not got (queued, pending, too_old, rejected) `carried_forward`; what was
+        withdrawn, as it was."""
         ...
 
     def replay(self, message: OutboxMessage, status: Status, now: int) -> None:
@@ -77,6 +78,10 @@ class OutboxRepository(Protocol):
 
     def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
         """How much usage of a period was there at an instant."""
+        ...
+
+    def taken(self, environment: Environment, meter: str, start: int, end: int) -> Sequence[OutboxMessage]:
+        """What the provider took of a meter, last tried in [start, end]."""
         ...
 
     def quantities(

@@ -200,6 +200,26 @@ class ProviderEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class MeterFault:
+    """Why usage that had been taken was thrown away later, and how often. `named`: for some of it the call (its key, or the identifier
+    of the report) and what the provider says of it."""
+
+    code: str
+    count: int
+    named: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeterFaults:
+    """What was thrown away in [start, end] of one meter (the provider's id); None: of none that exists."""
+
+    meter: str | None
+    start: int
+    end: int
+    faults: tuple[MeterFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CheckoutLine:
     """`price` is the provider's id; metered prices take no quantity."""
 
@@ -312,4 +332,12 @@ class Provider(Protocol):
 
     def events(self, since: int) -> Iterator[ProviderEvent]:
         """What happened at or after an instant, oldest first, as far back as the provider remembers."""
+        ...
+
+    def meter_events_told(self, since: int) -> Iterator[ProviderEvent]:
+        """As `events`, of the kinds about meters, which are not among those."""
+        ...
+
+    def meter_faults(self, event: str) -> MeterFaults:
+        """What an event of those tells, read from the provider."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from tollkeeper.sandbox.errors import invalid
 from tollkeeper.sandbox.metadata import merged
@@ -93,7 +94,7 @@ def pages(call: Call, rows: list[Object]) -> Object:
         raise invalid("limit must be between 1 and 100", "limit")
 
     def url(first: int) -> str:
-        return f"{call.path}?limit={limit}&page={first}"
+        return f"{call.path}?{urlencode([*_written(call.params), ('limit', limit), ('page', first)])}"
 
     end = start + limit
     return {
@@ -101,6 +102,19 @@ def pages(call: Call, rows: list[Object]) -> Object:
         "next_page_url": url(end) if end < len(rows) else None,
         "previous_page_url": url(max(0, start - limit)) if start else None,
     }
+
+
+def _written(params: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The filters of a list, as its next page's address has them."""
+    found: list[tuple[str, Any]] = []
+    for name, value in params.items():
+        if isinstance(value, dict):
+            found += [(f"{name}[{key}]", one) for key, one in value.items()]
+        elif isinstance(value, list):
+            found += [(f"{name}[{n}]", one) for n, one in enumerate(value)]
+        elif name not in ("limit", "page"):
+            found.append((name, value))
+    return found
 
 
 @operation("POST", "/v2/core/event_destinations")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from tollkeeper.core.customers import Environment
@@ -18,8 +18,8 @@ class AccountDoctor(Protocol):
 
     def findings(self) -> Iterator[Finding]: ...
 
-    def webhook(self, key: str) -> tuple[str, str | None]:
-        """Make the endpoint that sends us events, or bring it up to date: its id, and its secret when it was made just now."""
+    def webhook(self, key: str) -> tuple[str, Sequence[str]]:
+        """Make what sends us events, or bring it up to date: its id, and the secrets of what was made just now."""
         ...
 
 
@@ -42,7 +42,7 @@ class Doctor:
     def environment(self) -> Environment:
         return self._account.environment
 
-    def webhook(self) -> tuple[str, str | None]:
+    def webhook(self) -> tuple[str, Sequence[str]]:
         """As `AccountDoctor.webhook`."""
         return self._account.webhook(f"tk-webhook-{self._random_bits(80):020x}")
 

@@ -61,6 +61,9 @@ class Outbox:
                 rows.outbox.replay(found, "unknown" if doubted else "pending", now)
                 again: OutboxMessage | None = rows.outbox.get(message)
             elif found.status == "rejected" and found.topic == METER_EVENT:
+                period = found.customer and rows.periods.get(found.environment, found.customer, found.period_start or 0)
+                if period and period.state == "invoiced":
+                    raise Conflict(f"The period of {found.id} was invoiced: it is carried forward by itself.")
                 again = OutboxMessage(
                     id=new_id("out", now // 1000, self._clock.random_bits(80)),
                     environment=found.environment,

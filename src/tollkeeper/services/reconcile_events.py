@@ -5,11 +5,12 @@ In test mode this replaces a tunnel to a developer's machine. An event that came
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tollkeeper.core.inbox import SECOND_US, InboxEvent, polled
 from tollkeeper.core.ports import Database
-from tollkeeper.core.provider import Provider
+from tollkeeper.core.provider import Provider, ProviderEvent
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.inbox import Inbox
 
@@ -21,15 +22,23 @@ STORED_AT_ONCE: Final = 100
 class EventPoll:
     """Reads on from the newest event seen, less the overlap; after a restart too. The first time, all that the provider remembers.
 
-    `caught` counts events that were here before any webhook. Thin events of Stripe's v2 are not in the list.
+    `caught` counts events that were here before any webhook. `listed`: another list than `Provider.events`, and its name.
     """
 
-    def __init__(self, database: Database, clock: Clock, provider: Provider, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        provider: Provider,
+        inbox: Inbox,
+        listed: tuple[str, Callable[[int], Iterator[ProviderEvent]]] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._provider = provider
         self._inbox = inbox
-        self.name = f"events/{provider.name}/{provider.environment}"
+        kind, self._listed = listed or ("events", provider.events)
+        self.name = f"{kind}/{provider.name}/{provider.environment}"
         self.caught = 0
 
     def run_once(self) -> bool:
@@ -37,7 +46,7 @@ class EventPoll:
         with self._database.read() as rows:
             mark = rows.watermarks.get(self.name)
         batch: list[InboxEvent] = []
-        for event in self._provider.events(max(0, (mark or 0) - OVERLAP_US)):
+        for event in self._listed(max(0, (mark or 0) - OVERLAP_US)):
             batch.append(polled(self._provider.name, event, self._provider.environment, self._clock.now_us()))
             if len(batch) == STORED_AT_ONCE:
                 mark = self._store(batch, mark)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -12,6 +13,7 @@ from tollkeeper.core.customers import Customer, Environment
 from tollkeeper.core.provider import (
     CheckoutLine,
     CheckoutRequest,
+    MeterFaults,
     MeterReport,
     ProviderCharge,
     ProviderCheckout,
@@ -27,6 +29,8 @@ from tollkeeper.integrations.stripe import objects
 from tollkeeper.integrations.stripe.amounts import minor
 from tollkeeper.integrations.stripe.client import Calls
 
+METER_EVENTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+"""Thin events: reports of usage that Stripe took and threw away later."""
 _DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
 
 
@@ -286,6 +290,24 @@ class StripeAccount:
                 object=objects.id_of(data["data"]["object"]) if data["data"]["object"].get("id") else None,
                 payload=json.dumps(data, separators=(",", ":")).encode(),
             )
+
+    def meter_events_told(self, since: int) -> Iterator[ProviderEvent]:
+        """Thin events, of the last 30 days; the list has no data in them that would be needed."""
+        at = datetime.fromtimestamp(since // 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+        params = {"types": list(METER_EVENTS), "created": {"gte": at}}
+        found = list(self.calls.thin_pages(lambda c, p: c.v2.core.events.list(p), params))
+        for data in sorted(found, key=lambda one: objects.written_instant(one["created"])):
+            yield ProviderEvent(
+                id=data["id"],
+                type=data["type"],
+                created_at=objects.written_instant(data["created"]),
+                live=bool(data["livemode"]),
+                object=(data.get("related_object") or {}).get("id"),
+                payload=json.dumps(data, separators=(",", ":")).encode(),
+            )
+
+    def meter_faults(self, event: str) -> MeterFaults:
+        return objects.meter_faults(self.calls.get(lambda c: c.v2.core.events.retrieve(event)))
 
 
 def _line(line: CheckoutLine) -> dict[str, Any]:

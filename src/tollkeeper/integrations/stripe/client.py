@@ -85,6 +85,19 @@ class Calls:
     def _page(self, work: Callable[[StripeClient, Any], Any], params: dict[str, Any]) -> dict[str, Any]:
         return self.get(lambda client: work(client, params))
 
+    def thin_pages(
+        self, work: Callable[[StripeClient, Any], Any], params: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Every object of a list of /v2, whose next page is an address that the client follows."""
+        client = self.client
+        import stripe
+
+        try:
+            for one in work(client, {**params, "limit": PAGE}).auto_paging_iter():
+                yield one.to_dict(for_json=True)
+        except stripe.StripeError as error:
+            raise translated(error) from error
+
     def post(self, work: Callable[[StripeClient, Any], Any], key: str, *, retries: int | None = None) -> dict[str, Any]:
         """One call that changes something, under the key by which Stripe knows a repeat; `work` passes the options on."""
         options: dict[str, Any] = {"idempotency_key": key}

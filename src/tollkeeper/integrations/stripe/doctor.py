@@ -5,7 +5,8 @@ Reads only. What a restricted key may write shows when it is first used: its ref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,10 @@ from tollkeeper.core.customers import Environment
 from tollkeeper.core.doctor import Finding
 from tollkeeper.core.errors import TollkeeperError
 from tollkeeper.core.provider import ProviderUnauthorized
+from tollkeeper.integrations.stripe.account import METER_EVENTS
 from tollkeeper.integrations.stripe.client import API_VERSION, Calls
+
+logger = logging.getLogger("tollkeeper.stripe")
 
 WEBHOOK_PATH: Final = "/webhooks/stripe"
 EVENTS: Final = (
@@ -40,7 +44,8 @@ EVENTS: Final = (
     "charge.dispute.closed",
     "credit_note.created",
 )
-"""What the endpoint has to be sent. Errors of meters come as thin events, by an event destination or by polling."""
+"""What the endpoint has to be sent. Errors of meters come as thin events, by an event destination, which has a secret of its own."""
+_WITH_URL: Final = ["webhook_endpoint.url"]
 
 _ONE: Final[Any] = {"limit": 1}
 _READS: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
@@ -89,6 +94,7 @@ class StripeDoctor:
         else:
             yield Finding("key", "ok", f"The {self.environment} key is accepted{where} and may read what is needed.")
         yield self._endpoint()
+        yield self._destination()
 
     def _endpoint(self) -> Finding:
         name = "webhook endpoint"
@@ -127,8 +133,66 @@ class StripeDoctor:
             )
         return Finding(name, "ok", f"{one['id']} sends all {len(EVENTS)} kinds of event, in API version {API_VERSION}.")
 
-    def webhook(self, key: str) -> tuple[str, str | None]:
-        """Make the endpoint, or bring its events up to date: its id, and its secret when it was made just now."""
+    def _destination(self) -> Finding:
+        """Whether rejected usage is told at once; without that it is polled, so it is no failure."""
+        name = "usage errors"
+        polled = "Usage that Stripe throws away later is asked for each minute."
+        try:
+            found = self._own_destination()
+        except TollkeeperError:
+            return Finding(name, "warning", f"The key may not read event destinations. {polled}")
+        if found is None:
+            local = urlsplit(self._url).hostname in ("localhost", "127.0.0.1", "::1")
+            mend = "" if local else "tollkeeper stripe webhook"
+            return Finding(name, "warning", f"No event destination sends them to {self._url}. {polled}", mend)
+        sent = found["enabled_events"]
+        lacking = [event for event in METER_EVENTS if "*" not in sent and event not in sent]
+        if found["status"] != "enabled" or lacking:
+            said = "is disabled" if found["status"] != "enabled" else f"does not send {', '.join(lacking)}"
+            return Finding(name, "warning", f"{found['id']} {said}. {polled}", "tollkeeper stripe webhook")
+        return Finding(name, "ok", f"{found['id']} tells of usage that Stripe throws away later.")
+
+    def _own_destination(self) -> dict[str, Any] | None:
+        for one in self._calls.thin_pages(lambda c, p: c.v2.core.event_destinations.list(p), {"include": _WITH_URL}):
+            url = (one.get("webhook_endpoint") or {}).get("url") or ""
+            if url.rstrip("/") == self._url and one["event_payload"] == "thin":
+                return one
+        return None
+
+    def webhook(self, key: str) -> tuple[str, Sequence[str]]:
+        """Make endpoint and event destination, or bring their events up to date: the endpoint's id, and the secrets of what was made
+        just now."""
+        id, secret = self._webhook(key)
+        try:
+            other = self._make_destination(key)
+        except TollkeeperError as fault:  # the secret of the endpoint is told only now
+            logger.warning("no event destination: %s", fault.detail)
+            other = None
+        return id, [one for one in (secret, other) if one is not None]
+
+    def _make_destination(self, key: str) -> str | None:
+        """The secret, when it was made just now."""
+        found = self._own_destination()
+        if found is not None:
+            destination, wanted = str(found["id"]), {"enabled_events": list(METER_EVENTS)}
+            update: Any = wanted
+            self._calls.post(lambda c, o: c.v2.core.event_destinations.update(destination, update, o), f"{key}-thin")
+            if found["status"] != "enabled":
+                self._calls.post(lambda c, o: c.v2.core.event_destinations.enable(destination, None, o), f"{key}-on")
+            return None
+        params: Any = {
+            "name": "Tollkeeper",
+            "description": "Usage that was thrown away",
+            "type": "webhook_endpoint",
+            "event_payload": "thin",
+            "enabled_events": list(METER_EVENTS),
+            "webhook_endpoint": {"url": self._url},
+            "include": ["webhook_endpoint.signing_secret"],
+        }
+        made = self._calls.post(lambda c, o: c.v2.core.event_destinations.create(params, o), f"{key}-thin")
+        return str(made["webhook_endpoint"]["signing_secret"])
+
+    def _webhook(self, key: str) -> tuple[str, str | None]:
         wanted: Any = {"enabled_events": list(EVENTS)}
         for one in self._calls.pages(lambda c, p: c.v1.webhook_endpoints.list(p), {}):
             if one["url"].rstrip("/") == self._url and one.get("api_version") == API_VERSION:

@@ -6,11 +6,14 @@ A period belongs to the item of a subscription; an invoice names its subscriptio
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeAlias
 
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.provider import (
+    MeterFault,
+    MeterFaults,
     ProviderCharge,
     ProviderCheckout,
     ProviderCustomer,
@@ -152,3 +155,33 @@ def checkout(data: Data) -> ProviderCheckout:
         payment=id_of(data.get("payment_intent")),
         metadata=dict(data.get("metadata") or {}),
     )
+
+
+def meter_faults(data: Data) -> MeterFaults:
+    """Of a thin event as it is read from /v2/core/events: those have no more than samples of what was thrown away."""
+    told = data.get("data") or {}
+    types = (told.get("reason") or {}).get("error_types") or ()
+    at = data["created"]
+    return MeterFaults(
+        meter=(data.get("related_object") or {}).get("id"),
+        start=written_instant(told.get("validation_start") or at),
+        end=written_instant(told.get("validation_end") or at),
+        faults=tuple(
+            MeterFault(
+                one["code"],
+                int(one.get("error_count") or 0),
+                tuple(
+                    (sample["request"]["identifier"], sample.get("error_message") or one["code"])
+                    for sample in one.get("sample_errors") or ()
+                    if (sample.get("request") or {}).get("identifier")
+                ),
+            )
+            for one in types
+        ),
+    )
+
+
+def written_instant(text: str) -> int:
+    """µs of an RFC 3339 instant, as /v2 writes them."""
+    found = datetime.fromisoformat(text)
+    return int(found.timestamp()) * 1_000_000 + found.microsecond

@@ -172,7 +172,7 @@ class SqlOutbox:
 
     def reject(self, topic: str, identifier: str, error: str, now: int) -> OutboxMessage | None:
         message = self.by_identifier(topic, identifier)
-        if message is None or message.status == "rejected":
+        if message is None or message.status not in (*OPEN, *DELIVERED):
             return None
         self._connection.execute(_REJECT, {"id": message.id, "error": error, "now": now})
         self._connection.execute(_NEXT, {"lane": message.lane})
@@ -187,8 +187,8 @@ class SqlOutbox:
             columns.customer == customer,
             columns.period_start == period_start,
             columns.quantity.is_not(None),
-            columns.status.in_(("queued", "pending", "too_old")),
-            columns.doubt_since.is_(None),
+            (columns.status.in_(("queued", "pending", "too_old")) & columns.doubt_since.is_(None))
+            | (columns.status == "rejected"),
         )
         if meter is not None:
             query = query.where(columns.meter == meter)
@@ -225,6 +225,16 @@ class SqlOutbox:
             columns.settled_at <= until,
         )
         return sum(map(Decimal, self._connection.execute(query).scalars()), Decimal(0))
+
+    def taken(self, environment: Environment, meter: str, start: int, end: int) -> Sequence[OutboxMessage]:
+        columns = outbox_messages.c
+        query = select(outbox_messages).where(
+            columns.environment == environment,
+            columns.meter == meter,
+            columns.status.in_(DELIVERED),
+            columns.last_attempt_at.between(start, end),
+        )
+        return [_message(row) for row in self._connection.execute(query)]
 
     def quantities(
         self, environment: Environment, customer: str, meter: str, period_start: int

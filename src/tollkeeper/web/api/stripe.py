@@ -92,7 +92,10 @@ class DoctorShown(Shown):
 
 
 class EndpointShown(Shown):
-    """The webhook endpoint at Stripe. `secret` is shown once, when it is made: put it into STRIPE_WEBHOOK_SECRET."""
+    """The webhook endpoint at Stripe. `secret` is shown once, when it is made: add it to STRIPE_WEBHOOK_SECRET.
+
+    Usage that Stripe throws away is told by an event destination with a secret of its own: then there are two, with a comma between.
+    """
 
     id: str = Field(examples=["we_1SXk"])
     secret: str | None = Field(examples=[None])
@@ -219,8 +222,8 @@ def probe_stripe(money: MoneyDep) -> DoctorShown:
 @router.post("/webhook", responses=FAILURES)
 def make_stripe_webhook(money: MoneyDep) -> EndpointShown:
     """Make the endpoint at Stripe that sends events to `/webhooks/stripe` of the public address, or bring it up to date."""
-    id, secret = _doctor(money).webhook()
-    return EndpointShown(id=id, secret=secret)
+    id, secrets = _doctor(money).webhook()
+    return EndpointShown(id=id, secret=",".join(secrets) or None)
 
 
 def _catalog(money: MoneyServices) -> ProviderCatalog:
