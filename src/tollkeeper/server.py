@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ from typing import Any
 from tollkeeper import __version__
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.errors import Forbidden, TollkeeperError
-from tollkeeper.core.ids import new_id
+from tollkeeper.core.ids import ulid_of
 from tollkeeper.core.stats import RequestStats
 from tollkeeper.integrations.access import Access, hot
 from tollkeeper.integrations.logs import setup_logging
 from tollkeeper.integrations.metrics import MetricsApp, Sources, make_registry
 from tollkeeper.money import Money
+from tollkeeper.services.clock import Clock
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
 from tollkeeper.web import listen, reservations
@@ -62,9 +64,7 @@ class Server:
         self._stopping = False
         clock = toll.clock
 
-        def new_request_id() -> str:
-            return new_id("req", clock.now_ns() // 1_000_000, clock.random_bits(80))
-
+        new_request_id = request_ids(clock)
         self.requests = RequestStats()
         self.authenticator = Authenticator(settings.admin_token, toll.key_by_digest, clock.now_us, toll.gate.may_be_key)
         self.problems = Problems(settings.public_url, new_request_id)
@@ -200,6 +200,17 @@ class Server:
         from tollkeeper.integrations.otel import Tracing
 
         return Tracing(endpoint, self.settings.otlp_headers, self.settings.otel_service_name, __version__)
+
+
+def request_ids(clock: Clock) -> Callable[[], str]:
+    """Ids of requests: the millisecond, 40 bits of chance drawn once, a count. Nothing is secret about them."""
+    boot = clock.random_bits(40) << 40
+    count = itertools.count(1)  # next() is atomic
+
+    def new_request_id() -> str:
+        return "req_" + ulid_of(clock.now_ns() // 1_000_000 << 80 | boot | next(count))
+
+    return new_request_id
 
 
 def _secrets(settings: Settings) -> list[str]:

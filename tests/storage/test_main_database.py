@@ -20,8 +20,8 @@ from sqlalchemy.schema import CreateTable
 from desk import Desk
 from tollkeeper.core.customers import Customer
 from tollkeeper.core.errors import Conflict, StorageMismatch, StorageUnavailable
+from tollkeeper.storage.sql import checkpoints, migrations
 from tollkeeper.storage.sql import engine as engine_module
-from tollkeeper.storage.sql import migrations
 from tollkeeper.storage.sql.checkpoints import EVERY
 from tollkeeper.storage.sql.engine import migrate, open_database, sqlite_engine
 from tollkeeper.storage.sql.grants import BY_CUSTOMER, BY_DIGEST
@@ -202,9 +202,10 @@ def test_the_file_is_private_and_every_connection_is_durable_and_checked(tmp_pat
         with database.engine.connect() as connection:
             values = {
                 name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "temp_store")
             }
-        assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+        expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000, "temp_store": 2}
+        assert values == expected
         database.engine.dispose()
     database.close()
 
@@ -421,4 +422,45 @@ def test_the_log_of_the_file_is_copied_by_a_thread_of_its_own(tmp_path: Path) ->
     assert (tmp_path / "x.db").stat().st_size > before
     with database.read() as repositories:
         assert repositories.watermarks.get("7" * 3000) == 7
+    database.close()
+
+
+def test_the_log_of_the_file_begins_anew_although_somebody_always_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(str(tmp_path / "x.db"))
+    copy = checkpoints._copy
+    between: list[int] = []
+
+    def write(number: int) -> None:
+        with database.write() as repositories:
+            repositories.watermarks.set(f"{number}" * 3000, number, number)
+
+    def copied(connection: sqlite3.Connection) -> int:
+        if len(between) == 2:
+            return copy(connection)
+        reader = sqlite3.connect(
+            tmp_path / "x.db", isolation_level=None
+        )  # what is written after it began is not copied
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM watermarks").fetchall()
+        between.append(EVERY + 1 + len(between))
+        write(between[-1])
+        pages = copy(connection)
+        reader.close()
+        return pages
+
+    monkeypatch.setattr(checkpoints, "_copy", copied)
+    monkeypatch.setattr(checkpoints, "ANEW_PAGES", 8)
+    for number in range(EVERY):
+        write(number)
+    with database.checkpoints.changed:
+        assert database.checkpoints.changed.wait_for(lambda: database.checkpoints.copied == 1, 20)
+    assert len(between) == 2
+    log = (tmp_path / "x.db-wal").stat().st_size
+    for number in range(EVERY // 2):
+        write(100 + number)
+    assert (tmp_path / "x.db-wal").stat().st_size == log
+    with database.read() as repositories:
+        assert [repositories.watermarks.get(f"{n}" * 3000) for n in (7, EVERY + 1, EVERY + 2, 107)] == [7, 33, 34, 107]
     database.close()

@@ -18,6 +18,9 @@ from tollkeeper import core, services, web
 from tollkeeper.core.catalog_faults import Fault
 from tollkeeper.core.errors import CatalogInvalid, StorageUnavailable, TollkeeperError
 from tollkeeper.core.gate import STATUS
+from tollkeeper.core.ids import ulid_value
+from tollkeeper.server import request_ids
+from tollkeeper.services.clock import Clock
 from tollkeeper.web.errors import ERRORS, Problems, field_errors
 from tollkeeper.web.problems import MAX_BODY
 from web.site import PROBLEM, PUBLIC_URL, Site
@@ -239,3 +242,13 @@ def test_a_code_that_is_not_in_the_table_is_told_as_ours() -> None:
     odd.code = "odd"
     status, _, body = Problems(PUBLIC_URL, lambda: "req_x").answer({"headers": []}, odd)
     assert (status, json.loads(body)["code"]) == (500, "internal_error")
+
+
+def test_ids_of_requests_of_one_moment_differ_and_stand_in_order() -> None:
+    made = request_ids(Clock(now_ns=lambda: 1_790_000_000_123_456_789, random_bits=lambda bits: (1 << bits) - 1))
+    ids = [made() for _ in range(3000)]
+    assert len(set(ids)) == 3000
+    assert ids == sorted(ids)
+    assert {ulid_value(id.removeprefix("req_")) or 0 for id in ids} == {
+        1_790_000_000_123 << 80 | ((1 << 40) - 1) << 40 | number for number in range(1, 3001)
+    }

@@ -70,17 +70,17 @@ class Exchange:
 
     def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Write head and body in one piece. A client that went away gets nothing."""
+        self.answer_text(status, b"".join([b"%b: %b\r\n" % header for header in headers]), body)
+
+    def answer_text(self, status: int, head: bytes, body: bytes) -> None:
+        """As `answer`, with the headers as they are written: each ends in CR LF."""
         connection = self.connection
         self.response_complete = True
         transport = connection.transport
         if self.disconnected or transport.is_closing():
             return
-        parts = [STATUS_LINE[status], connection.default_head()]
-        for name, value in headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(body)
-        transport.write(b"".join(parts))
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        transport.write(b"".join((STATUS_LINE[status], connection.default_head(), head, end, body)))
         if not self.keep_alive:
             transport.close()
         connection.on_response_complete()

@@ -221,8 +221,13 @@ class Problems:
         """The caller's `X-Request-Id` when it is 8 to 64 of A-Z a-z 0-9 _ -, else a new one; the same for all of a request."""
         known: str | None = scope.get(SCOPE_REQUEST_ID)
         if known is None:
-            sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-            known = sent.decode() if _REQUEST_ID.fullmatch(sent) else self._new_request_id()
+            for name, value in scope["headers"]:
+                if name == b"x-request-id":
+                    if _REQUEST_ID.fullmatch(value):
+                        known = value.decode()
+                    break
+            if known is None:
+                known = self._new_request_id()
             scope[SCOPE_REQUEST_ID] = known
         return known
 

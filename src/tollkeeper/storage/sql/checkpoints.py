@@ -13,18 +13,21 @@ logger = logging.getLogger("tollkeeper.storage")
 
 EVERY: Final = 32
 """Commits from one copy to the next."""
+ANEW_PAGES: Final = 8 * 1024
+"""32 MiB of log: then the thread keeps writers out while it copies the last few pages, so that the log can begin anew."""
 BACKSTOP_PAGES: Final = 16 * 1024
-"""64 MiB of log: then the writer copies what the thread has left over, and the log begins anew."""
+"""64 MiB of log: then the writer itself copies what the thread has left over."""
 
 
 class Checkpoints:
-    """`committed()` is called after each commit; the thread starts with the first that is due. Passive: it never makes anybody wait.
+    """`committed()` is called after each commit; the thread starts with the first that is due. `writer`: held by whoever writes.
 
     `copied`: how often; `changed` tells of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writer: threading.Lock) -> None:
         self._path = path
+        self._writer = writer
         self._commits = 0
         self._wanted = threading.Event()
         self._closing = False
@@ -58,10 +61,19 @@ class Checkpoints:
                 if self._closing:
                     return
                 try:
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                    if _copy(connection) >= ANEW_PAGES:
+                        _copy(connection)  # what was written meanwhile, so that writers wait for few pages
+                        with self._writer:
+                            _copy(connection)
                 except sqlite3.Error as error:
                     logger.error("checkpoint of the main database failed: %s", error)
                     continue
                 with self.changed:
                     self.copied += 1
                     self.changed.notify_all()
+
+
+def _copy(connection: sqlite3.Connection) -> int:
+    """Copy all that is committed and nobody still reads around; the pages in the log."""
+    [(_, pages, _)] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return int(pages)

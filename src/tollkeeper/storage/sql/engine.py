@@ -119,6 +119,7 @@ def sqlite_engine(path: Path, read_only: bool = False) -> Engine:
         URL.create("sqlite", database=str(path)),
         hide_parameters=True,  # an error message must not carry a digest or an e-mail address
         pool_size=16,
+        pool_use_lifo=True,  # the one used last knows its statements, and has the pages at hand that it wrote
         max_overflow=-1,  # more threads than that are served too, by connections closed afterwards
         connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
     )
@@ -128,6 +129,9 @@ def sqlite_engine(path: Path, read_only: bool = False) -> Engine:
         connection.isolation_level = None  # BEGIN is ours
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(
+            "PRAGMA temp_store = MEMORY"
+        )  # or each statement of many rows makes a file of its own to undo it by
         connection.execute(f"PRAGMA wal_autocheckpoint = {BACKSTOP_PAGES}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 
 from sqlalchemy import Connection, func, select, text, tuple_
 
@@ -68,10 +69,8 @@ class SqlInbox:
         """In statements of many rows: the driver gives up Python's lock with each statement, and has to win it back from the event loop."""
         new = at = 0
         while at < len(events):
-            count = min(
-                _MOST_ROWS, 1 << (len(events) - at).bit_length() - 1
-            )  # of few sizes, so that the driver knows them
-            values = tuple(value for event in events[at : at + count] for value in event)
+            count = min(_MOST_ROWS, len(events) - at)
+            values = tuple(chain.from_iterable(events[at : at + count]))
             new += self._connection.exec_driver_sql(_add(count), values).rowcount
             at += count
         return new

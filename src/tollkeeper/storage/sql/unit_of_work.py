@@ -70,7 +70,7 @@ class SqlDatabase:
         self.grants = SqlGrants(engine)
         self._writing = engine.execution_options(begin="BEGIN IMMEDIATE")
         self._writer = threading.Lock()
-        self.checkpoints = Checkpoints(Path(str(engine.url.database)))
+        self.checkpoints = Checkpoints(Path(str(engine.url.database)), self._writer)
 
     @contextmanager
     def read(self) -> Iterator[SqlRepositories]:
