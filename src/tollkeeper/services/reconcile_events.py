@@ -16,11 +16,13 @@ from tollkeeper.services.inbox import Inbox
 
 OVERLAP_US: Final = 300 * SECOND_US
 """Read again each time: events do not appear in the list in the order of their times."""
+FIRST_US: Final = 86_400 * SECOND_US
+"""How far back it reads the first time. What happened earlier was about nothing of ours, and an old account remembers a lot of it."""
 STORED_AT_ONCE: Final = 100
 
 
 class EventPoll:
-    """Reads on from the newest event seen, less the overlap; after a restart too. The first time, all that the provider remembers.
+    """Reads on from the newest event seen, less the overlap; after a restart too. The first time, those of the last day.
 
     `caught` counts events that were here before any webhook. `listed`: another list than `Provider.events`, and its name.
     """
@@ -46,7 +48,8 @@ class EventPoll:
         with self._database.read() as rows:
             mark = rows.watermarks.get(self.name)
         batch: list[InboxEvent] = []
-        for event in self._listed(max(0, (mark or 0) - OVERLAP_US)):
+        since = self._clock.now_us() - FIRST_US if mark is None else mark - OVERLAP_US
+        for event in self._listed(max(0, since)):
             batch.append(polled(self._provider.name, event, self._provider.environment, self._clock.now_us()))
             if len(batch) == STORED_AT_ONCE:
                 mark = self._store(batch, mark)
