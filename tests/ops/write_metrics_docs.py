@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
+from tollkeeper.core.drift import DriftSum
 from tollkeeper.core.inbox import InboxState
 from tollkeeper.core.stats import Histogram, RequestStats
 from tollkeeper.integrations.metrics import Sources, TollkeeperCollector
+from tollkeeper.services.outbox import OutboxState
 from tollkeeper.services.runner import Step
 
 PAGE = Path(__file__).parents[2] / "docs" / "operate" / "metrics.md"
@@ -16,6 +19,11 @@ TAIL = "| `process_…` |"
 
 class NoHolds(list[object]):
     lapsed = 0
+
+
+class Owed:
+    def state(self) -> OutboxState:
+        return OutboxState({"pending": 0}, 0.0)
 
 
 class Everything:
@@ -30,12 +38,19 @@ class Everything:
         self.rejected = {"too_old": 1}
         self.commit_seconds = Histogram()
         self.inbox = self.inbox_effects = self.event_poll = self.subscriptions = self.invoicing = self
+        self.dispatcher = self.reports = self.drift = self
+        self.outbox = Owed()
+        self.made = self.unknown = self.undivided = 0
+        self.behind = False
         self.received = self.repeated = self.caught = self.activated = self.lapsed = self.issued = 0
         self.refused = {"stale": 1}
         self.outcomes = {"done": 1}
 
     def state(self) -> InboxState:
         return InboxState(0, 0, 0.0)
+
+    def sums(self) -> dict[tuple[str, str], DriftSum]:
+        return {("calls", "equal"): DriftSum(0, Decimal(0))}
 
 
 def table() -> str:

@@ -56,6 +56,14 @@ class DriftCheck:
         return self.share > MOST_SHARE or (settled and self.state == "unexplained")
 
 
+@dataclass(frozen=True, slots=True)
+class DriftSum:
+    """Comparisons of one meter in one state. `units`: what they differ by, added up without signs; None where any is not known."""
+
+    comparisons: int
+    units: Decimal | None
+
+
 def expected(report: UsageReport, states: Mapping[Status, Decimal]) -> Decimal:
     """What the provider should have."""
     on_the_way = sum((states.get(status, Decimal(0)) for status in OPEN), Decimal(0))

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tollkeeper.core.billing import Adjustment, BillingPeriod, PeriodState, UsageReport
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.drift import DriftCheck
+from tollkeeper.core.drift import DriftCheck, DriftSum
 from tollkeeper.core.outbox import OutboxMessage, Settlement, Status
 
 
@@ -105,7 +105,7 @@ class OutboxRepository(Protocol):
         ...
 
     def oldest(self) -> int | None:
-        """When the oldest message that is still to be sent was made."""
+        """When the oldest message that is still owed was made."""
         ...
 
 
@@ -192,6 +192,6 @@ class DriftRepository(Protocol):
         """`drifted`: only those that are not equal. At most 10,000."""
         ...
 
-    def counts(self) -> Mapping[str, int]:
-        """By state."""
+    def sums(self, environment: Environment) -> Mapping[tuple[str, str], DriftSum]:
+        """By meter and state, what is equal too."""
         ...

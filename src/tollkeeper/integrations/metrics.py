@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from tollkeeper.core.stats import Histogram, RequestStats
-from tollkeeper.integrations.metrics_money import MoneyCounts, inbox_metrics
+from tollkeeper.integrations.metrics_money import MoneyCounts, money_metrics
 
 Scope = MutableMapping[str, Any]
 
@@ -124,7 +124,7 @@ class TollkeeperCollector(Collector):
         yield from self._log()
         yield from self._background()
         if self._sources.money is not None:
-            yield from inbox_metrics(self._sources.money)
+            yield from money_metrics(self._sources.money)
 
     def _gate(self) -> Iterator[Metric]:
         gate = self._sources.gate

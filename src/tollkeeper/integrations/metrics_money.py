@@ -8,6 +8,13 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from tollkeeper.core.inbox import InboxState
+from tollkeeper.integrations.metrics_usage import (
+    DispatchCounts,
+    DriftCounts,
+    OutboxCounts,
+    ReportCounts,
+    billed_usage_metrics,
+)
 
 
 class InboxCounts(Protocol):
@@ -59,6 +66,19 @@ class MoneyCounts(Protocol):
     def subscriptions(self) -> SellingCounts | None: ...
     @property
     def invoicing(self) -> InvoicingCounts: ...
+    @property
+    def outbox(self) -> OutboxCounts: ...
+    @property
+    def dispatcher(self) -> DispatchCounts | None: ...
+    @property
+    def reports(self) -> ReportCounts: ...
+    @property
+    def drift(self) -> DriftCounts | None: ...
+
+
+def money_metrics(money: MoneyCounts) -> Iterator[Metric]:
+    yield from inbox_metrics(money)
+    yield from billed_usage_metrics(money.outbox, money.dispatcher, money.reports, money.drift)
 
 
 def inbox_metrics(money: MoneyCounts) -> Iterator[Metric]:

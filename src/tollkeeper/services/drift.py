@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
 from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport, summary_window
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.drift import FAILED, DriftCheck, compare, expected
+from tollkeeper.core.drift import FAILED, DriftCheck, DriftSum, compare, expected
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.metering import format_quantity
@@ -205,6 +205,11 @@ class Drift:
                 )
                 found.append(Drifted(check, settled, messages))
         return found
+
+    def sums(self) -> Mapping[tuple[str, str], DriftSum]:
+        """The last comparisons by meter and state."""
+        with self._database.read() as rows:
+            return rows.drift.sums(self.environment)
 
     def repair(self, customer: str | None = None) -> list[Adjustment]:
         """Bill what the provider is short of, and give back what it has too much, by signed adjustments that say so.

@@ -15,7 +15,7 @@ from tollkeeper.services.topics import KEPT_US
 
 @dataclass(frozen=True, slots=True)
 class OutboxState:
-    """How much stands in which state, everything delivered left out, and for how many seconds the oldest waits to be sent."""
+    """How much stands in which state, everything delivered left out, and for how many seconds the oldest has been owed."""
 
     counts: Mapping[Status, int]
     oldest_seconds: float

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.drift import DriftCheck
+from tollkeeper.core.drift import DriftCheck, DriftSum
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.storage.sql.money_tables import drift_checks
 
@@ -49,9 +49,17 @@ class SqlDrift:
         query = query.order_by(_C.customer, _C.period_start, _C.meter).limit(10_000)
         return [_check(row) for row in self._connection.execute(query)]
 
-    def counts(self) -> dict[str, int]:
-        rows = self._connection.execute(select(_C.state, func.count()).group_by(_C.state))
-        return {state: count for state, count in rows}  # noqa: C416 - rows are no pairs to mypy
+    def sums(self, environment: Environment) -> dict[tuple[str, str], DriftSum]:
+        found: dict[tuple[str, str], DriftSum] = {}
+        equal = select(_C.meter, func.count()).where(_C.environment == environment, _C.state == "equal")
+        for meter, count in self._connection.execute(equal.group_by(_C.meter)):
+            found[meter, "equal"] = DriftSum(count, Decimal(0))
+        others = select(_C.meter, _C.state, _C.difference).where(_C.environment == environment, _C.state != "equal")
+        for meter, state, difference in self._connection.execute(others):
+            one = found.get((meter, state), DriftSum(0, Decimal(0)))
+            units = None if one.units is None or difference is None else one.units + abs(Decimal(difference))
+            found[meter, state] = DriftSum(one.comparisons + 1, units)
+        return found
 
 
 def _check(row: Any) -> DriftCheck:

@@ -290,9 +290,20 @@ class SqlOutbox:
         }
 
     def oldest(self) -> int | None:
-        query = select(func.min(outbox_messages.c.due_at)).where(text("status = 'pending'"))
-        found: int | None = self._connection.execute(query).scalar_one()
-        return found
+        columns = outbox_messages.c
+        waiting = [
+            first  # ids are in the order in which messages were made, and stand in each of these indexes
+            for status in ("pending", "sending", "unknown")
+            if (
+                first := self._connection.execute(
+                    select(func.min(columns.id)).where(text(f"status = '{status}'"))
+                ).scalar_one()
+            )
+        ]
+        if not waiting:
+            return None
+        made: int = self._connection.execute(select(columns.created_at).where(columns.id == min(waiting))).scalar_one()
+        return made
 
     def _one(self, which: Any) -> OutboxMessage | None:
         row = self._connection.execute(select(outbox_messages).where(which)).one_or_none()
