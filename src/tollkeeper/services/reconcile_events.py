@@ -48,7 +48,8 @@ class EventPoll:
         with self._database.read() as rows:
             mark = rows.watermarks.get(self.name)
         batch: list[InboxEvent] = []
-        since = self._clock.now_us() - FIRST_US if mark is None else mark - OVERLAP_US
+        begun = self._clock.now_us()
+        since = begun - FIRST_US if mark is None else mark - OVERLAP_US
         for event in self._listed(max(0, since)):
             batch.append(polled(self._provider.name, event, self._provider.environment, self._clock.now_us()))
             if len(batch) == STORED_AT_ONCE:
@@ -56,6 +57,9 @@ class EventPoll:
                 batch = []
         if batch:
             self._store(batch, mark)
+        elif mark is None:  # nothing yet: what comes is read from here on, however late that is
+            with self._database.write() as rows:
+                rows.watermarks.set(self.name, begun, begun)
         return False
 
     def _store(self, batch: list[InboxEvent], mark: int | None) -> int:
