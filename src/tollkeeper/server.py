@@ -26,12 +26,11 @@ from tollkeeper.services.clock import Clock
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.settings import Settings, ensure_admin_token
 from tollkeeper.web import listen, reservations
-from tollkeeper.web.app import Services, create_app
 from tollkeeper.web.auth import Authenticator, authorization_of
 from tollkeeper.web.errors import Problems
 from tollkeeper.web.hot import App, HotEndpoints, Receive, Scope, Send
+from tollkeeper.web.late import Late
 from tollkeeper.web.listen import Listener, bind
-from tollkeeper.web.routes import MoneyServices
 
 GRACE_SECONDS = 20
 TOUCH_SECONDS = 10.0
@@ -78,7 +77,8 @@ class Server:
             *self.money.steps,
         ]
         self.runners = (Runner(steps, clock), *self.money.runners)
-        self.app = self._app(new_request_id)
+        self.behind = Late(lambda: self._make_behind(new_request_id))
+        self.app = self._app()
 
     def _touch_keys(self) -> bool:
         self.toll.touch_keys()
@@ -91,8 +91,32 @@ class Server:
         """True from the first signal to stop on."""
         return self._stopping
 
-    def _app(self, new_request_id: Callable[[], str]) -> App:
+    def _app(self) -> App:
         """The whole HTTP surface: hot endpoints in front, everything else behind, traces round it when they are wanted."""
+        toll, settings = self.toll, self.settings
+        metrics = MetricsApp(make_registry(self._sources()), self._may_read_metrics)
+
+        async def cold(scope: Scope, receive: Receive, send: Send) -> None:
+            app: Any = metrics if scope["type"] == "http" and scope["path"] == "/metrics" else self.behind
+            await app(scope, receive, send)
+
+        return HotEndpoints(
+            Access(cold, self.requests, settings.log_requests),  # type: ignore[arg-type]
+            toll.gate,
+            toll.reservations,
+            toll.ingest,
+            self.money.inbox,
+            self.authenticator,
+            self.problems,
+            docs=settings.public_url.rstrip("/"),
+            finished={route: hot(self.requests, method, route, settings.log_requests) for method, route in HOT_ROUTES},
+        )
+
+    def _make_behind(self, new_request_id: Callable[[], str]) -> App:
+        """Everything off the hot path. What it needs takes most of the time of a start, so it is loaded here."""
+        from tollkeeper.web.app import Services, create_app
+        from tollkeeper.web.routes import MoneyServices
+
         toll, settings = self.toll, self.settings
         services = Services(
             toll.catalog,
@@ -119,24 +143,11 @@ class Server:
                 self.money.reports if self.money.provider else None,
             ),
         )
-        behind = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)
-        metrics = MetricsApp(make_registry(self._sources()), self._may_read_metrics)
-
-        async def cold(scope: Scope, receive: Receive, send: Send) -> None:
-            app: Any = metrics if scope["type"] == "http" and scope["path"] == "/metrics" else behind
-            await app(scope, receive, send)
-
-        return HotEndpoints(
-            Access(cold, self.requests, settings.log_requests),  # type: ignore[arg-type]
-            toll.gate,
-            toll.reservations,
-            toll.ingest,
-            self.money.inbox,
-            self.authenticator,
-            self.problems,
-            docs=settings.public_url.rstrip("/"),
-            finished={route: hot(self.requests, method, route, settings.log_requests) for method, route in HOT_ROUTES},
-        )
+        app: Any = create_app(services, public_url=settings.public_url, new_request_id=new_request_id)
+        if gc.get_freeze_count():  # as `on_a_loop` does with what was made before it
+            gc.freeze()
+        made: App = app
+        return made
 
     def _sources(self) -> Sources:
         files = {"main": self.toll.files.main, "usage": self.toll.files.usage}
@@ -171,14 +182,20 @@ class Server:
         """Answer until a signal, finish what was begun, return. `listeners` None: on the settings' host and port alone."""
         if listeners is None:
             listeners = [self.listener()]
+
+        def ready() -> None:
+            self.behind.start()
+            started()
+
         tracing = self._tracing()
         if tracing is not None:
             listeners = [replace(listener, app=tracing.wrap(listener.app)) for listener in listeners]
         for runner in self.runners:
             runner.start()
         try:
-            await listen.serve(listeners, ready=started, stopping=self._stop, grace=GRACE_SECONDS)
+            await listen.serve(listeners, ready=ready, stopping=self._stop, grace=GRACE_SECONDS)
         finally:
+            await asyncio.to_thread(self.behind.wait)
             for runner in self.runners:
                 await asyncio.to_thread(runner.stop)
             await asyncio.to_thread(self.money.close)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -117,16 +117,32 @@ def schema(engine: Engine) -> dict[str, Any]:
     return found
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
-    migrated = open_database(str(tmp_path / "migrated.db"))
-    declared = create_engine(f"sqlite:///{tmp_path / 'declared.db'}")
-    metadata.create_all(declared)
-    expected, actual = schema(declared), schema(migrated.engine)
+def test_a_new_file_is_exactly_what_the_migrations_make(tmp_path: Path) -> None:
+    migrated = sqlite_engine(tmp_path / "migrated.db")
+    migrate(migrated)
+    fresh = open_database(str(tmp_path / "fresh.db"))
+    expected, actual = schema(migrated), schema(fresh.engine)
     assert set(expected) == set(metadata.tables)
     assert all(table["strict"] for table in actual.values())
     assert actual == expected
-    migrated.close()
-    declared.dispose()
+    found = []
+    for engine in (migrated, fresh.engine):
+        with engine.begin() as connection:
+            told = [
+                connection.exec_driver_sql(statement).all()
+                for statement in (
+                    "PRAGMA application_id",
+                    "SELECT * FROM alembic_version",
+                    "SELECT name, length(value) FROM meta ORDER BY name",
+                    "SELECT name, type, \"notnull\", pk FROM pragma_table_info('alembic_version')",
+                    "SELECT type, name, tbl_name FROM sqlite_master ORDER BY name",
+                )
+            ]
+        assert told[:2] == [[(engine_module.APPLICATION_ID,)], [(REVISIONS[-1],)]]
+        found.append(told)
+    assert found[0] == found[1]
+    fresh.close()
+    migrated.dispose()
 
 
 def test_the_listed_revisions_are_the_ones_on_disk() -> None:

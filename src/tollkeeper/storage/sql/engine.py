@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.engine import URL
 
 from tollkeeper.core.errors import StorageMismatch, StorageUnavailable
@@ -15,12 +16,17 @@ from tollkeeper.storage.sql.checkpoints import BACKSTOP_PAGES
 from tollkeeper.storage.sql.failures import translated_errors
 from tollkeeper.storage.sql.files import database_files
 from tollkeeper.storage.sql.migrations import REVISIONS
+from tollkeeper.storage.sql.money_tables import metadata
 from tollkeeper.storage.sql.tables import meta
 from tollkeeper.storage.sql.unit_of_work import SqlDatabase
 
 MINIMUM_SQLITE = (3, 37)  # STRICT tables
-APPLICATION_ID = 0x546F6C6C  # "Toll", in the file's header; written by the first migration
+APPLICATION_ID = 0x546F6C6C  # "Toll", in the file's header
 BUSY_SECONDS = 5
+ALEMBIC_VERSION = (
+    "CREATE TABLE alembic_version"
+    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+)
 
 
 def open_database(url: str, *, read_only: bool = False) -> SqlDatabase:
@@ -48,7 +54,9 @@ def open_database(url: str, *, read_only: bool = False) -> SqlDatabase:
     engine = sqlite_engine(path, read_only)
     try:
         with translated_errors():
-            if revision != REVISIONS[-1]:
+            if revision is None:
+                _make(engine)
+            elif revision != REVISIONS[-1]:
                 migrate(engine)
             with engine.connect() as connection:
                 values = {row.name: row.value for row in connection.execute(select(meta))}
@@ -71,6 +79,17 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+
+
+def _make(engine: Engine) -> None:
+    """All tables in a file that has none, as the migrations would leave it, at a tenth of the time; in one transaction."""
+    with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        metadata.create_all(connection, checkfirst=False)
+        values = {"pair_id": secrets.token_hex(16), "signing_secret": secrets.token_hex(32)}
+        connection.execute(insert(meta), [{"name": name, "value": value} for name, value in values.items()])
+        connection.exec_driver_sql(ALEMBIC_VERSION)
+        connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (REVISIONS[-1],))
 
 
 def _create_if_missing(path: Path) -> None:
