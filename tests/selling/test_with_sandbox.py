@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import pytest
 from sandbox.conftest import Running
 from spine import Spine
 from tollkeeper.core.errors import Conflict
+from tollkeeper.core.events import UsageEvent
 from tollkeeper.core.provider import ProviderUnavailable
 from tollkeeper.money import Money
 from tollkeeper.services.delivery import Delivery
@@ -54,6 +56,24 @@ key = "calls"
 meter = "api_calls"
 model = "per_unit"
 unit_amount = "0.10"
+[plans.tried]
+product = "api"
+trial_days = 7
+[[plans.tried.prices]]
+key = "fee"
+model = "flat"
+flat_amount = "20"
+[[plans.tried.prices]]
+key = "calls"
+meter = "api_calls"
+model = "per_unit"
+unit_amount = "0.10"
+[[plans.tried.prices]]
+key = "least"
+meter = "api_calls"
+model = "per_unit"
+unit_amount = "0"
+minimum = "5"
 [plans.forever]
 product = "api"
 [[plans.forever.prices]]
@@ -354,3 +374,33 @@ def test_every_call_that_changes_something_has_a_key_and_is_one_that_the_api_ver
     assert len(calls) > 30
     assert {one["status"] for one in calls} == {200}
     assert [one["path"] for one in calls if one["method"] == "POST" and not one["idempotency_key"]] == []
+
+
+def test_usage_in_a_trial_costs_nothing_however_late_it_comes_and_is_no_drift(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    house.buy("tried")
+    assert house.contract() == ("tried", "trialing")
+    house.move(3600)
+    assert [house.toll.gate.check(key, "api_calls").code for _ in range(4)] == ["VALID"] * 4
+    house.settle()
+    house.at(datetime(2027, 2, 7, 15, 37, 13, tzinfo=UTC))
+    house.settle()
+    house.move(2 * 3600)
+    house.settle()
+    assert house.contract() == ("tried", "active")
+    assert house.invoices() == [("paid", "0.00"), ("paid", "20.00")]  # the trial; the first month's fee, and no minimum
+    late = UsageEvent(id="late", source="job", type="api.call", customer="acme", time=datetime(2027, 2, 6, tzinfo=UTC))
+    asyncio.run(house.toll.ingest.ingest("test", [late]))
+    assert [house.toll.gate.check(key, "api_calls").code for _ in range(3)] == ["VALID"] * 3
+    house.settle()
+    drift = house.money.drift
+    assert drift is not None
+    drift.check_all()
+    assert drift.told() == []
+    house.at(datetime(2027, 3, 7, 15, 37, 13, tzinfo=UTC))
+    house.settle()
+    house.move(2 * 3600)
+    house.settle()
+    assert house.invoices()[2:] == [("paid", "25.30")]  # the next fee, 3 calls at 0.10, and the minimum of 5
+    drift.check_all()
+    assert drift.told() == []

@@ -104,6 +104,7 @@ class ProviderSubscription:
     created_at: int
     cancel_at: int | None = None
     ended_at: int | None = None
+    trial_start: int | None = None
     trial_end: int | None = None
     paused: bool = False
     latest_invoice: str | None = None

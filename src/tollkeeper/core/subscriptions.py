@@ -59,6 +59,7 @@ class KnownSubscription:
     cancel_at: int | None = None
     ended_at: int | None = None
     grace_until: int | None = None
+    trial_start: int | None = None
     trial_end: int | None = None
     paused: bool = False
     latest_invoice: str | None = None
@@ -138,6 +139,7 @@ def known(
         plan_version=plan[1] if plan else None,
         cancel_at=read.cancel_at,
         ended_at=ended,
+        trial_start=read.trial_start,
         trial_end=read.trial_end,
         paused=read.paused,
         latest_invoice=read.latest_invoice,
@@ -165,6 +167,13 @@ def calendar_anchor(have: KnownSubscription) -> int:
     if have.status != "trialing" and period_at(have.anchor, "UTC", have.period_end - 1)[1] == have.period_end:
         return have.anchor
     return have.period_start
+
+
+def in_trial(one: KnownSubscription | None, start: int, end: int) -> bool:
+    """Whether [start, end) of a contract is part of its trial, in which nothing is charged, usage neither."""
+    if one is None or one.trial_start is None or one.trial_end is None:
+        return False
+    return one.trial_start <= start and end <= one.trial_end
 
 
 def grace_end(have: KnownSubscription, invoices: Iterable[Invoice], days: int) -> int | None:

@@ -19,6 +19,7 @@ from tollkeeper.core.plans import Price
 from tollkeeper.core.ports import Repositories
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.core.rating import rate
+from tollkeeper.core.subscriptions import in_trial
 from tollkeeper.services.clock import Clock
 
 Total = Callable[[BillingPeriod, str], Decimal | None]
@@ -63,7 +64,7 @@ class Adjustments:
             f"{report.meter} {_day(period.start)} to {_day(period.end)}: {format_quantity(total)} in all, "
             f"{format_quantity(base)} of it billed before; the rest came after its invoice {after}"
         )
-        for price in prices:
+        for price in () if free(rows, period) else prices:
             amount = rate(price, total).amount - rate(price, base).amount
             self._owe(rows, period, price, total - base, amount, reason, None, now)
         rows.reports.put(
@@ -76,7 +77,7 @@ class Adjustments:
             return
         plan = rows.catalog.plan(period.plan, period.plan_version)
         customer = rows.customers.get(period.customer)
-        if plan is None or customer is None:
+        if plan is None or customer is None or free(rows, period):
             return
         written = rows.adjustments.of(period.environment, period.customer, period.start)
         for price in plan.prices:
@@ -175,6 +176,14 @@ class Adjustments:
         )
         rows.outbox.put([message])
         return message.id
+
+
+def free(rows: Repositories, period: BillingPeriod) -> bool:
+    """Whether a period is a trial: what was used in it is counted, and costs nothing."""
+    if period.provider is None:
+        return False
+    bought = rows.provider_subscriptions.get(period.provider, period.environment, period.subscription)
+    return in_trial(bought, period.start, period.end)
 
 
 def _day(instant: int) -> str:

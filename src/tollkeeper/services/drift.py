@@ -21,7 +21,7 @@ from tollkeeper.core.provider import Provider, ProviderBusy, ProviderInvoice, Pr
 from tollkeeper.core.provider_catalog import price_key
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.core.rating import rate
-from tollkeeper.services.adjustments import Adjustments
+from tollkeeper.services.adjustments import Adjustments, free
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.reports import Totals
 from tollkeeper.services.topics import LAG_US
@@ -135,7 +135,7 @@ class Drift:
             report = rows.reports.get(*where) or UsageReport(*where)
             states = rows.outbox.quantities(*where)
             messages = rows.outbox.of_period(*where, SHOWN)
-            faults = "" if invoice is None else self._amounts(rows, plan, prices, report, invoice)
+            faults = "" if invoice is None or free(rows, period) else self._amounts(rows, plan, prices, report, invoice)
         fresh = any(one.status in DELIVERED and (one.settled_at or 0) > now - self._lag_us for one in messages)
         return compare(report, ledger, has, states, faults, now, fresh=fresh)
 
@@ -244,7 +244,7 @@ class Drift:
                 return []  # after finalisation what is short is carried forward by itself
             base = report.reported + report.carried
             rows.outbox.set_aside(*where, now)
-            for price in plan.prices:
+            for price in () if free(rows, period) else plan.prices:
                 if price.meter != before.meter or price.currency != customer.currency or rated_here(price) is not None:
                     continue
                 amount = rate(price, base).amount - rate(price, base - short).amount

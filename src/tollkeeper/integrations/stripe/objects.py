@@ -61,6 +61,7 @@ def subscription(data: Data) -> ProviderSubscription:
         created_at=int(data["created"]) * 1_000_000,
         cancel_at=instant(data.get("cancel_at")),
         ended_at=instant(data.get("ended_at")),
+        trial_start=instant(data.get("trial_start")),
         trial_end=instant(data.get("trial_end")),
         paused=data.get("pause_collection") is not None or data["status"] == "paused",
         latest_invoice=id_of(data.get("latest_invoice")),
