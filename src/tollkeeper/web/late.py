@@ -40,7 +40,11 @@ class Late:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if not self._made.done():
             self.start()
-            await asyncio.wait([asyncio.wrap_future(self._made)])  # a request that is given up leaves it to the others
+            made, _ = await asyncio.wait(
+                [asyncio.wrap_future(self._made)]
+            )  # one that is given up leaves it to the others
+            await made.pop().result()(scope, receive, send)  # asked for here, or its failure would be told as lost
+            return
         await self._made.result()(scope, receive, send)
 
     def _run(self) -> None:
