@@ -11,7 +11,7 @@ from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.buy_links import BuyLinks
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.inbox import Effect
-from tollkeeper.core.outbox import INVOICE_LINE, METER_EVENT
+from tollkeeper.core.outbox import CREDIT_NOTE, INVOICE_LINE, LAST_INVOICE, METER_EVENT
 from tollkeeper.core.provider import Provider
 from tollkeeper.core.webhooks import read_secrets
 from tollkeeper.integrations.stripe.account import StripeAccount
@@ -37,7 +37,7 @@ from tollkeeper.services.reports import Reports
 from tollkeeper.services.runner import Runner, Step
 from tollkeeper.services.subscription_effects import subscription_effects
 from tollkeeper.services.subscriptions import Subscriptions
-from tollkeeper.services.topics import LAG_US, InvoiceLines, MeterEvents
+from tollkeeper.services.topics import LAG_US, CreditNotes, InvoiceLines, LastInvoices, MeterEvents
 from tollkeeper.settings import Settings
 
 GRACE_SECONDS = 5.0
@@ -161,6 +161,8 @@ class Money:
                 toll.database, provider, toll.database.pair_id, lag_us=0 if self.local else LAG_US
             ),
             INVOICE_LINE: InvoiceLines(toll.database, provider, Adjustments(clock)),
+            CREDIT_NOTE: CreditNotes(provider, Adjustments(clock)),
+            LAST_INVOICE: LastInvoices(toll.database, provider),
         }
         rate = None if self.local else RATES[provider.environment]
         self.dispatcher = Dispatcher(toll.database, topics, provider.environment, clock, rate=rate)

@@ -21,6 +21,7 @@ class Broken(House):
     def begin(self) -> None:
         self.key = self.toll.keys.create(customer="acme", environment="test").key
         self.buy("pro")
+        self.poll()  # as the server does from its start on; the first time looks back a day at most
         self.move(120)
         self.meter = self.running.client.v1.billing.meters.list({}).data[0].id
         self.running.client.v1.billing.meters.deactivate(self.meter)

@@ -87,9 +87,9 @@ flat_amount = "99"
 class House:
     """A server's money beside a sandbox; both clocks are moved together."""
 
-    def __init__(self, folder: Path, running: Running) -> None:
+    def __init__(self, folder: Path, running: Running, catalog: str = CATALOG) -> None:
         self.running = running
-        self.spine = Spine(folder, CATALOG)
+        self.spine = Spine(folder, catalog)
         self.toll = self.spine.app
         self.at(START)
         settings = Settings.load({"STRIPE_SECRET_KEY": "sk_test_tests1234", "STRIPE_API_BASE": running.url}, cwd=folder)

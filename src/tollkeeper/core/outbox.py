@@ -49,7 +49,10 @@ DELIVERED: Final[frozenset[Status]] = frozenset({"sent", "confirmed"})
 
 METER_EVENT: Final = "meter_event"
 INVOICE_LINE: Final = "invoice_line"
-TOPICS: Final = (METER_EVENT, INVOICE_LINE)
+CREDIT_NOTE: Final = "credit_note"
+LAST_INVOICE: Final = "last_invoice"
+"""Of a customer without a contract: what waits as lines is put on an invoice of its own."""
+TOPICS: Final = (METER_EVENT, INVOICE_LINE, CREDIT_NOTE, LAST_INVOICE)
 
 FIRST: Final = 0
 NORMAL: Final = 5

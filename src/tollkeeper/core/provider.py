@@ -331,6 +331,23 @@ class Provider(Protocol):
         """The id of the line that was added with `reference` as its metadata's `tollkeeper_message`; None: there is none."""
         ...
 
+    def credit(self, invoice: str, amount: Decimal, memo: str, key: str, reference: str) -> str:
+        """Take an amount (above 0) off a finalised invoice: off what is still to be paid, else onto the customer's balance. The id of
+        the note, which carries `reference` as its metadata's `tollkeeper_message`."""
+        ...
+
+    def find_credit(self, invoice: str, reference: str) -> str | None:
+        """The id of the note that was made with `reference`; None: there is none."""
+        ...
+
+    def invoice_lines(self, customer: str, currency: str, description: str, key: str, reference: str) -> str | None:
+        """Make an invoice of the lines that wait for one, charged as the customer's last contract was. None: nothing waits."""
+        ...
+
+    def find_invoice(self, customer: str, reference: str) -> str | None:
+        """The id of the invoice that was made with `reference`; None: there is none."""
+        ...
+
     def events(self, since: int) -> Iterator[ProviderEvent]:
         """What happened at or after an instant, oldest first, as far back as the provider remembers."""
         ...

@@ -14,12 +14,21 @@ from decimal import Decimal
 from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.metering import format_quantity
-from tollkeeper.core.outbox import FIRST, INVOICE_LINE, NORMAL, OPEN, OutboxMessage, identify
+from tollkeeper.core.outbox import (
+    CREDIT_NOTE,
+    FIRST,
+    INVOICE_LINE,
+    LAST_INVOICE,
+    NORMAL,
+    OPEN,
+    OutboxMessage,
+    identify,
+)
 from tollkeeper.core.plans import Price
 from tollkeeper.core.ports import Repositories
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.core.rating import rate
-from tollkeeper.core.subscriptions import in_trial
+from tollkeeper.core.subscriptions import ENDED, in_trial
 from tollkeeper.services.clock import Clock
 
 Total = Callable[[BillingPeriod, str], Decimal | None]
@@ -99,20 +108,26 @@ class Adjustments:
             self._owe(rows, period, price, lacking, amount, reason, invoice, now)
 
     def again(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
-        """The draft that a line was for takes none any more: it goes on the customer's next invoice."""
+        """The draft that a line was for takes none any more, or the invoice cannot be credited: it goes on the customer's next invoice."""
         adjustment = rows.adjustments.by_outbox(message.id)
         if adjustment is None:
             return
         if message.payload.get("invoice") is None:
             rows.adjustments.change(replace(adjustment, state="rejected"))
             return
-        payload = {**message.payload, "invoice": None}
+        payload = {**message.payload, "amount": format(adjustment.amount, "f"), "invoice": None}
         rows.adjustments.change(replace(adjustment, outbox=self._message(rows, adjustment, payload, "next", now)))
 
-    def sent(self, rows: Repositories, message: OutboxMessage) -> None:
+    def sent(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
+        """A line of a customer whose contracts have ended would wait for ever: an invoice is made of it."""
         adjustment = rows.adjustments.by_outbox(message.id)
-        if adjustment is not None:
-            rows.adjustments.change(replace(adjustment, state="sent", invoice=message.payload.get("invoice")))
+        if adjustment is None:
+            return
+        rows.adjustments.change(replace(adjustment, state="sent", invoice=message.payload.get("invoice")))
+        waits = message.topic == INVOICE_LINE and message.payload.get("invoice") is None
+        if waits and adjustment.amount > 0 and _ended(rows, adjustment):
+            payload: dict[str, object] = {"currency": adjustment.currency, "description": "After the end of your plan"}
+            self._message(rows, adjustment, payload, "last", now, LAST_INVOICE)
 
     def owe(self, rows: Repositories, adjustment: Adjustment, period: BillingPeriod, now: int) -> None:
         """Write an adjustment down and put it into the outbox, unless it comes to nothing."""
@@ -127,9 +142,13 @@ class Adjustments:
             "start": period.start,
             "end": period.end,
         }
-        rows.adjustments.add(
-            replace(adjustment, invoice=None, outbox=self._message(rows, adjustment, payload, "line", now))
-        )
+        topic = INVOICE_LINE
+        final = period.invoice if period.state == "invoiced" and adjustment.invoice is None else None
+        if adjustment.amount < 0 and final is not None and _ended(rows, adjustment):
+            topic = CREDIT_NOTE  # there is no next invoice that it would lower
+            payload |= {"amount": format(-adjustment.amount, "f"), "invoice": final}
+        message = self._message(rows, adjustment, payload, "line", now, topic)
+        rows.adjustments.add(replace(adjustment, invoice=None, outbox=message))
 
     def _owe(
         self,
@@ -159,16 +178,22 @@ class Adjustments:
         self.owe(rows, adjustment, period, now)
 
     def _message(
-        self, rows: Repositories, adjustment: Adjustment, payload: dict[str, object], attempt: str, now: int
+        self,
+        rows: Repositories,
+        adjustment: Adjustment,
+        payload: dict[str, object],
+        attempt: str,
+        now: int,
+        topic: str = INVOICE_LINE,
     ) -> str:
         message = OutboxMessage(
             id=new_id("out", now // 1000, self._clock.random_bits(80)),
             environment=adjustment.environment,
-            topic=INVOICE_LINE,
+            topic=topic,
             lane=f"lines/{adjustment.environment}/{adjustment.customer}",
             identifier=identify(attempt, adjustment.environment, adjustment.id),
             payload=payload,
-            priority=FIRST if payload["invoice"] else NORMAL,
+            priority=FIRST if payload.get("invoice") else NORMAL,
             created_at=now,
             due_at=now,
             customer=adjustment.customer,
@@ -184,6 +209,12 @@ def free(rows: Repositories, period: BillingPeriod) -> bool:
         return False
     bought = rows.provider_subscriptions.get(period.provider, period.environment, period.subscription)
     return in_trial(bought, period.start, period.end)
+
+
+def _ended(rows: Repositories, adjustment: Adjustment) -> bool:
+    """Whether the customer had contracts at the provider, and none of them runs."""
+    known = rows.provider_subscriptions.of(adjustment.environment, adjustment.customer)
+    return bool(known) and all(one.ended_at is not None or one.status in ENDED for one in known)
 
 
 def _day(instant: int) -> str:

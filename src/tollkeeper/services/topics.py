@@ -156,6 +156,60 @@ class InvoiceLines:
 
     def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
         if status == "sent":
-            self._adjustments.sent(rows, message)
+            self._adjustments.sent(rows, message, now)
         elif status == "rejected":
             self._adjustments.again(rows, message, now)
+
+
+class CreditNotes:
+    """Topic `credit_note`: a negative adjustment of a customer whose contracts have ended, taken off the invoice it is about.
+
+    Where that has not enough left it becomes a line that waits for the customer's next invoice.
+    """
+
+    def __init__(self, provider: Provider, adjustments: Adjustments) -> None:
+        self._provider = provider
+        self._adjustments = adjustments
+
+    def send(self, message: OutboxMessage, now: int) -> Status:
+        payload = message.payload
+        amount = Decimal(payload["amount"])
+        self._provider.credit(payload["invoice"], amount, payload["description"], message.identifier, message.id)
+        return "sent"
+
+    def look(self, message: OutboxMessage, now: int) -> Settlement:
+        if self._provider.find_credit(message.payload["invoice"], message.id) is not None:
+            return Settlement(message, "sent", now)
+        return Settlement(message, "pending", now, certain=True)
+
+    def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
+        if status == "sent":
+            self._adjustments.sent(rows, message, now)
+        elif status == "rejected":
+            self._adjustments.again(rows, message, now)
+
+
+class LastInvoices:
+    """Topic `last_invoice`: an invoice of the lines that wait, for a customer whose contracts have ended."""
+
+    def __init__(self, database: Database, provider: Provider) -> None:
+        self._provider = provider
+        self._ids = _Ids(database, provider)
+
+    def send(self, message: OutboxMessage, now: int) -> Status:
+        assert message.customer is not None
+        payload = message.payload
+        customer = self._ids.of("customer", message.customer)
+        self._provider.invoice_lines(
+            customer, payload["currency"], payload["description"], message.identifier, message.id
+        )
+        return "sent"
+
+    def look(self, message: OutboxMessage, now: int) -> Settlement:
+        assert message.customer is not None
+        if self._provider.find_invoice(self._ids.of("customer", message.customer), message.id) is not None:
+            return Settlement(message, "sent", now)
+        return Settlement(message, "pending", now, certain=True)
+
+    def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
+        """Nothing follows: the invoice comes back as events."""

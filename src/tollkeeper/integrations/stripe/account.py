@@ -31,6 +31,7 @@ from tollkeeper.integrations.stripe.client import Calls
 
 METER_EVENTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Thin events: reports of usage that Stripe took and threw away later."""
+_REFERENCE: Final = "tollkeeper_message"
 _DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
 
 
@@ -271,10 +272,42 @@ class StripeAccount:
 
     def find_line(self, customer: str, reference: str) -> str | None:
         """Stripe lists the newest first; lines of the last days are on the first page or two."""
-        for data in self.calls.pages(lambda c, p: c.v1.invoice_items.list(p), {"customer": customer}):
-            if (data.get("metadata") or {}).get("tollkeeper_message") == reference:
-                return str(data["id"])
-        return None
+        return _with(reference, self.calls.pages(lambda c, p: c.v1.invoice_items.list(p), {"customer": customer}))
+
+    def credit(self, invoice: str, amount: Decimal, memo: str, key: str, reference: str) -> str:
+        """Of a paid invoice onto the balance: whether money is sent back the seller decides."""
+        held = self.calls.get(lambda c: c.v1.invoices.retrieve(invoice))
+        whole = minor(amount, held["currency"])
+        metadata = {_REFERENCE: reference}
+        params: Any = {"invoice": invoice, "amount": whole, "memo": memo, "metadata": metadata}
+        if held["status"] == "paid":
+            params["credit_amount"] = whole
+        return str(self.calls.post(lambda c, o: c.v1.credit_notes.create(params, o), key)["id"])
+
+    def find_credit(self, invoice: str, reference: str) -> str | None:
+        return _with(reference, self.calls.pages(lambda c, p: c.v1.credit_notes.list(p), {"invoice": invoice}))
+
+    def invoice_lines(self, customer: str, currency: str, description: str, key: str, reference: str) -> str | None:
+        """Left to Stripe to finalise and to charge. The payment method is the last contract's, since a customer often has none."""
+        waiting: Any = {"customer": customer, "pending": True, "limit": 1}
+        if not self.calls.get(lambda c: c.v1.invoice_items.list(waiting))["data"]:
+            return None
+        params: Any = {
+            "customer": customer,
+            "currency": currency,
+            "description": description,
+            "auto_advance": True,
+            "pending_invoice_items_behavior": "include",
+            "metadata": {_REFERENCE: reference},
+        }
+        last: Any = {"customer": customer, "status": "all", "limit": 1}
+        for contract in self.calls.get(lambda c: c.v1.subscriptions.list(last))["data"]:
+            if method := objects.id_of(contract.get("default_payment_method")):
+                params["default_payment_method"] = method
+        return str(self.calls.post(lambda c, o: c.v1.invoices.create(params, o), key)["id"])
+
+    def find_invoice(self, customer: str, reference: str) -> str | None:
+        return _with(reference, self.calls.pages(lambda c, p: c.v1.invoices.list(p), {"customer": customer}))
 
     # what happened
 
@@ -308,6 +341,11 @@ class StripeAccount:
 
     def meter_faults(self, event: str) -> MeterFaults:
         return objects.meter_faults(self.calls.get(lambda c: c.v2.core.events.retrieve(event)))
+
+
+def _with(reference: str, found: Iterator[Mapping[str, Any]]) -> str | None:
+    """The id of the first that was made for a message of ours."""
+    return next((str(one["id"]) for one in found if (one.get("metadata") or {}).get(_REFERENCE) == reference), None)
 
 
 def _line(line: CheckoutLine) -> dict[str, Any]:

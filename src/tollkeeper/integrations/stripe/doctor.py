@@ -56,6 +56,7 @@ _READS: Final[tuple[tuple[str, str, Callable[[Any], Any]], ...]] = (
     ("checkout", "Checkout Sessions: Write", lambda c: c.v1.checkout.sessions.list(_ONE)),
     ("subscriptions", "Subscriptions: Write", lambda c: c.v1.subscriptions.list(_ONE)),
     ("invoices", "Invoices: Write", lambda c: c.v1.invoices.list(_ONE)),
+    ("credit notes", "Credit notes: Write", lambda c: c.v1.credit_notes.list(_ONE)),
     ("portal", "Customer portal: Write", lambda c: c.v1.billing_portal.configurations.list(_ONE)),
     ("events", "Events: Read", lambda c: c.v1.events.list(_ONE)),
 )
