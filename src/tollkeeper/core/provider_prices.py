@@ -53,6 +53,22 @@ def _tiers(price: Price) -> str | None:
     return None
 
 
+def unbillable(plan: Plan, currency: str) -> list[str]:
+    """What of a plan can be billed neither by the provider nor on its invoices, each with its price's key.
+
+    Usage is closed once a period, and so is what is rated here: a yearly minimum in a plan whose usage is closed each month would be
+    charged twelve times, and a total of the year is none of its months.
+    """
+    sold = [price for price in sold_prices(plan, currency) if price.interval != "once"]
+    closing = {price.interval for price in [one for one in sold if one.meter is not None] or sold}
+    interval = "year" if closing == {"year"} else "month"
+    return [
+        f"{price.key}: interval = {price.interval!r} in a plan whose usage is billed each {interval}"
+        for price in plan.prices
+        if price.currency == currency and price.meter is not None and price.interval != interval
+    ]
+
+
 def tiers_with_allowance(price: Price) -> tuple[Tier, ...]:
     """The tiers by which the provider bills what `price` says, the last one without an end; () where one unit price does."""
     tiers = price.tiers
