@@ -9,6 +9,7 @@ from typing import Any
 from selling.test_with_sandbox import House
 from tollkeeper.core.corrections import Selection
 from tollkeeper.core.events import UsageEvent
+from tollkeeper.core.rating import rate
 from tollkeeper.services.corrections import Asked
 
 
@@ -56,6 +57,23 @@ class Lived(House):
         self.money.checkouts.cancel("acme", "now")
         self.settle()
         self.invoice_now()
+
+    def rated(self) -> Decimal:
+        """What the ledger's totals cost by the rating engine: fees of every period, usage of those that are over."""
+        total = Decimal(0)
+        with self.toll.database.read() as rows:
+            for period in rows.periods.of("test", "acme"):
+                plan = rows.catalog.plan(period.plan, period.plan_version)
+                assert plan is not None
+                for price in plan.prices:
+                    if price.meter is None:
+                        total += rate(price, Decimal(0)).amount
+                    elif period.state != "open":
+                        where = (price.meter, "test", "acme", period.start, period.end)
+                        used = self.toll.usage.period_total(*where)  # type: ignore[arg-type]
+                        assert used is not None
+                        total += rate(price, used).amount
+        return total
 
     def collected(self) -> Decimal:
         """What all invoices come to, less what was taken off them."""

@@ -87,6 +87,8 @@ flat_amount = "99"
 class House:
     """A server's money beside a sandbox; both clocks are moved together."""
 
+    zone = "UTC"
+
     def __init__(self, folder: Path, running: Running, catalog: str = CATALOG) -> None:
         self.running = running
         self.spine = Spine(folder, catalog)
@@ -96,7 +98,7 @@ class House:
         self.money = Money(self.toll, settings)
         assert self.money.provider_catalog is not None
         self.money.provider_catalog.apply()
-        self.toll.customers.create(id="acme", name="Acme", email="ops@acme.example", plan="free")
+        self.toll.customers.create(id="acme", name="Acme", email="ops@acme.example", plan="free", zone=self.zone)
         self.browser = httpx.Client()
 
     def at(self, when: datetime) -> None:
