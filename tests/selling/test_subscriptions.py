@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from selling.shop import MAX, PRO, Shop
 from tollkeeper.core.periods import period_at
+from tollkeeper.core.purchases import Purchase
 
 DAY = 86_400_000_000
 
@@ -403,3 +404,19 @@ def test_an_end_is_for_good(shop: Shop, status: str) -> None:
     shop.account.contracts[sub] = one
     shop.deliver_all()
     assert shop.contract() == ("free", "active")
+
+
+def test_metadata_that_names_a_purchase_of_somebody_else_gives_neither_of_them_anything(shop: Shop) -> None:
+    shop.customer(id="acme")
+    theirs = shop.customer(id="other")
+    for kind, plan in (("subscription", "pro"), ("payment", "forever")):
+        purchase = Purchase(shop.environment, f"pur_{plan}", "stripe", None, "acme", kind, plan, 1, "open", shop.now)  # type: ignore[arg-type]
+        with shop.toll.database.write() as rows:
+            rows.purchases.put(purchase)
+        shop.account.begin(theirs, PRO, {"tollkeeper_purchase": purchase.id})
+        shop.account.begin("cus_by_hand", MAX, {"tollkeeper_purchase": purchase.id})
+    shop.deliver_all()
+    assert shop.state("acme")["purchases"] == [("pur_forever", "open"), ("pur_pro", "open")]
+    assert shop.contract("acme") == ("free", "active")
+    assert shop.contract("other") == ("pro", "active")
+    assert shop.subscriptions.activated == 0

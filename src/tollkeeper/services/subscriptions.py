@@ -122,7 +122,7 @@ class Subscriptions:
             rows.invoices.put(replace(lost, status="void"))
         if read.charge is not None:
             self._keep_charge(rows, environment, read.charge, read.dispute)
-        self._keep_purchase(rows, environment, read, now)
+        self._keep_purchase(rows, environment, customer, read, now)
         self.settle(rows, environment, customer, now)
         return customer
 
@@ -177,13 +177,21 @@ class Subscriptions:
             found = rows.provider_objects.by_id(self.provider, environment, "customer", read.customer)
             if found is not None:
                 return found.key
+        for one in read.subscriptions:  # known from before, when the provider's customer was another
+            if (have := rows.provider_subscriptions.get(self.provider, environment, one.id)) is not None:
+                return have.customer
         purchase = rows.purchases.get(environment, read.purchase) if read.purchase else None
-        if purchase is not None:
+        if purchase is not None and self._may_be(rows, environment, purchase.customer, read.customer):
             return purchase.customer
         lost = rows.invoices.get(environment, read.gone) if read.gone else None
         if lost is None:
             logger.info("an event about a customer that is not ours", extra={"provider_customer": read.customer})
         return lost.customer if lost else None
+
+    def _may_be(self, rows: Repositories, environment: Environment, customer: str, theirs: str | None) -> bool:
+        """Metadata can be written by hand or copied: it says nothing of somebody else than the provider's customer that we made."""
+        held = rows.provider_objects.get(self.provider, environment, "customer", customer)
+        return theirs is None or held is None or held.id == theirs
 
     def _keep_subscription(
         self,
@@ -270,10 +278,10 @@ class Subscriptions:
             document["disputes"] = disputes
         rows.invoices.put(replace(invoice, document=document))
 
-    def _keep_purchase(self, rows: Repositories, environment: Environment, read: Read, now: int) -> None:
+    def _keep_purchase(self, rows: Repositories, environment: Environment, customer: str, read: Read, now: int) -> None:
         """A purchase is completed once: by the checkout that was paid, or by the subscription it made, whichever is seen first."""
         purchase = rows.purchases.get(environment, read.purchase) if read.purchase else None
-        if purchase is None or purchase.status == "completed":
+        if purchase is None or purchase.status == "completed" or purchase.customer != customer:
             return
         checkout, document = read.checkout, dict(purchase.document)
         status = purchase.status
