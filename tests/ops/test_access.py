@@ -66,6 +66,14 @@ async def test_a_request_leaves_one_line_that_names_who_and_holds_no_secret(capl
     assert counted(stats) == [("GET", "/v1/keys/{id}", "2xx", 1)]
 
 
+async def test_a_link_to_buy_by_is_in_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "tollkeeper.access"):
+        await Access(answering(200), RequestStats())(scope("/buy/c2lnbmVkdG9rZW4/done"), receive, send)
+    [record] = caplog.records
+    assert record.path == "/buy/…"  # type: ignore[attr-defined]
+    assert "c2lnbmVk" not in record.getMessage()
+
+
 async def test_a_request_that_fails_before_its_answer_is_a_500() -> None:
     stats = RequestStats()
 

@@ -250,6 +250,17 @@ def test_a_link_holds_for_its_day_and_the_next() -> None:
         BuyLinks(b"s", lambda: now + 2 * 86_400).read(token)
 
 
+async def test_a_single_payment_is_thanked_for(shop: Shop, store: Storefront) -> None:
+    shop.toll.customers.create(id="acme", name="Acme", plan="free")
+    bought = store.checkouts.buy("acme", "forever")
+    page = f"/buy/{store.links.token(shop.environment, 'acme', shop.now // 1_000_000)}/done"
+    async with store.client() as client:
+        assert "One moment" in (await client.get(page)).text
+        shop.account.pay(str(bought.session))
+        shop.deliver_all()
+        assert "forever is active" in (await client.get(page)).text
+
+
 async def test_a_provider_that_does_not_answer_is_told_and_nothing_is_lost(
     shop: Shop, store: Storefront, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,8 @@ Which = Literal["all", "some", "none"]
 
 SLOW: Final = 1.0
 LONGEST_PATH: Final = 300
+BUY: Final = "/buy/"
+"""Behind it stands a token with which anybody can buy for a customer: no log holds it."""
 
 logger = logging.getLogger("tollkeeper.access")
 
@@ -83,6 +85,8 @@ def hot(stats: RequestStats, method: str, route: str, which: Which = "some") -> 
 def log_request(scope: Scope, status: int, seconds: float, request_id: str | None) -> None:
     who = scope.get(SCOPE_CALLER)
     method, path = scope["method"][:20], scope["path"][:LONGEST_PATH]
+    if path.startswith(BUY):
+        path = f"{BUY}…"
     extra: dict[str, Any] = {"method": method, "path": path, "status": status, "ms": round(seconds * 1000, 3)}
     request_id = request_id or scope.get(SCOPE_REQUEST_ID) or REQUEST_ID.get()
     if request_id is not None:

@@ -53,6 +53,7 @@ class Offer:
     """What a customer can buy now, and how: a checkout, a dearer plan in place of the running one, or (none) not by a link.
 
     `meters` gives the unit of each meter, `features` what each feature is called; `owed` is the invoice that is to be paid first.
+    `paid`: the plan that the customer is on was bought.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Offer:
     meters: Mapping[str, str]
     features: Mapping[str, str]
     owed: Invoice | None
+    paid: bool
 
 
 class Checkouts:
@@ -216,7 +218,7 @@ class Checkouts:
             plans.append((plan, action))
         units = {key: meter.unit for key, meter in catalog.meters.items()} if catalog is not None else {}
         features = {key: one.description for key, one in catalog.features.items()} if catalog is not None else {}
-        return Offer(catalog.name if catalog is not None else "", record, standing, plans, units, features, owed)
+        return Offer(catalog.name if catalog is not None else "", record, standing, plans, units, features, owed, paid)
 
     def purchase(self, purchase: str) -> Purchase:
         """Raises NotFound."""

@@ -180,7 +180,7 @@ def confirm_page(offer: Offer, plan: Plan, token: str) -> str:
 def done_page(offer: Offer, token: str) -> str:
     """After the checkout. While the payment is not confirmed the page looks again by itself."""
     ours = offer.standing.subscription
-    if offer.standing.bought is not None and ours is not None and ours.status in ("active", "trialing"):
+    if offer.paid and ours is not None and ours.status in ("active", "trialing"):
         plan = next((plan.name for plan, _ in offer.plans if plan.key == ours.plan), ours.plan)
         return _frame(
             "Thank you",
