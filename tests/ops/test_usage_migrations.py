@@ -73,10 +73,10 @@ def test_a_later_version_takes_over_a_full_file_and_goes_on_counting(
 
 
 def make_older(path: Path, version: int) -> None:
-    """Take away what versions after this one added, which nothing was written to."""
+    """Take away what versions after this one added: nothing was written to it, or it is known of later days alone."""
     db = apsw.Connection(str(path))
     for name in [name for step in schema.migrations()[version:] for name in re.findall("CREATE TABLE ([a-z_]+)", step)]:
-        assert db.execute(f"SELECT count(*) FROM {name}").get == 0
+        assert name.startswith("own_") or db.execute(f"SELECT count(*) FROM {name}").get == 0
         db.execute(f"DROP TABLE {name}")
     db.pragma("user_version", version)
     db.close()
@@ -103,7 +103,8 @@ def test_a_full_file_of_the_second_version_can_be_corrected(filled: Spine) -> No
     filled.app.close()
     voided = content(filled.app.files.usage)
     assert voided["events"][: len(before["events"])] == before["events"]
-    assert (len(voided["events"]), voided["rollups"], voided["unmatched"]) == (2 * len(before["events"]), [], [])
+    assert (len(voided["events"]), voided["rollups"]) == (2 * len(before["events"]), [])
+    assert {row[4] for row in voided["unmatched"]} == {0}
     assert verify_database(filled.url).events == 0
     filled.reopen()
 

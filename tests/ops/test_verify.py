@@ -283,12 +283,25 @@ def test_a_meter_counts_only_in_the_epochs_it_was_in_force() -> None:
     assert history.rules(1, "other") == ()
 
 
+class Everyone:
+    """Each subject and each combination has rows of its own."""
+
+    check_source = None
+
+    def subject(self, *_: object) -> bool:
+        return True
+
+    def combination(self, *_: object) -> bool:
+        return True
+
+
 def test_an_event_at_the_very_boundary_belongs_to_the_period_that_begins() -> None:
     boundary = 1_795_000_007 * 1_000_000
     refold = Refold(
         MeterHistory([(1, Meter("calls", "call", "count"), 0, None)]),
         lambda number: "call",
         lambda environment, customer, at: (0, boundary) if at < boundary else (boundary, 1 << 60),
+        Everyone(),
     )
     rows: list[Row] = [(i, boundary + i - 2, 0, 1, 1, 0, 5, 0, 1, None) for i in range(1, 4)]
     refold.add(rows)

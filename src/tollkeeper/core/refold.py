@@ -11,10 +11,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import groupby
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from tollkeeper.core.events import GATE
 from tollkeeper.core.metering import CELL_SECONDS, NANOS, SUMMED, Meter, QuantityInvalid, split_quantity
-from tollkeeper.core.refold_extras import LAYOUTS, DataInvalid, ExtraFold, Layout, Rows, Value
+from tollkeeper.core.refold_extras import (
+    LATEST,
+    LAYOUTS,
+    OTHER_COMBINATION,
+    DataInvalid,
+    ExtraFold,
+    Layout,
+    Rows,
+    Value,
+)
 
 Row: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, "str | None"]
 """seq, time µs, flags (environment in bit 0), source, type, subject, customer, epoch, quantity, data."""
@@ -29,8 +39,16 @@ DAY_US = 86_400_000_000
 CACHED_VALUES = 10_000
 OTHER_SUBJECT = -1
 """Subjects beyond a day's bound, folded together."""
-OTHER_COMBINATION = "other"
-"""Combinations of dimensions beyond a period's bound, folded together. No combination has this text: each is an array."""
+
+
+class Own(Protocol):
+    """What has rows of its own; the others are folded together. `check_source`: the number of the source of checks, None without any."""
+
+    @property
+    def check_source(self) -> int | None: ...
+    def subject(self, day: int, environment: int, customer: int, subject: int) -> bool: ...
+    def combination(self, start: int, environment: int, customer: int, meter: int, text: str) -> bool:
+        """`start` (s) of its period."""
 
 
 class Rule(NamedTuple):
@@ -66,6 +84,9 @@ MOVED = (-(1 << 62), 1 << 62)
 class Refold:
     """Folds events in any order. `take` gives what was folded since the last call, so that memory stays bounded.
 
+    `own` says what has rows of its own. What the log says to that is taken, too: `own_subjects` and `own_combinations` have each subject of
+    a day and each combination of a period, with the first sequence that asks for rows of its own for it.
+
     Events of customers nobody knows any more (`unknown`), or whose periods moved, are not cut at periods; `uncut` holds both.
     `cuts`: by environment and customer the instants (s, in order) at which cells are divided besides.
     """
@@ -75,6 +96,7 @@ class Refold:
         meters: MeterHistory,
         type_name: Callable[[int], str],
         period: Period,
+        own: Own,
         cuts: Mapping[tuple[int, int], tuple[int, ...]] | None = None,
     ) -> None:
         self._cuts = cuts or {}
@@ -86,7 +108,10 @@ class Refold:
         self._values: dict[tuple[str, str], int | None] = {}
         self._rollups: dict[Key, list[int]] = {}
         self._unmatched: dict[tuple[int, int, int, int], list[int]] = {}
-        self._extras = ExtraFold()
+        self._own = own
+        self._subjects: dict[tuple[int, int, int, int], int] = {}
+        self._began: dict[tuple[int, int], int | None] = {}
+        self._extras = ExtraFold(own.combination)
         self.uncut: set[tuple[int, int]] = set()
         self.unknown: set[tuple[int, int]] = set()
         self.events = 0
@@ -94,20 +119,23 @@ class Refold:
     @property
     def size(self) -> int:
         """Rows in memory."""
-        return len(self._rollups) + self._extras.size
+        return len(self._rollups) + len(self._subjects) + self._extras.size
 
     def take(self) -> dict[str, Rows]:
         """Rows by table, sorted; those of `unmatched` are (day, environment, type, source) → (events, last sequence)."""
         taken = self._extras.take()
         taken["rollups"] = [(key, (e, b)) for key, (e, b) in sorted(self._rollups.items())]
         taken["unmatched"] = [(key, (events, last)) for key, (events, last) in sorted(self._unmatched.items())]
+        taken["own_subjects"] = [(key, (seq,)) for key, seq in sorted(self._subjects.items())]
         self._rollups.clear()
         self._unmatched.clear()
+        self._subjects.clear()
         return taken
 
     def add(self, rows: Iterable[Row]) -> None:
         """Raises DataInvalid."""
-        rollups, rules_of, periods = self._rollups, self._rules, self._periods
+        rollups, rules_of, periods, subjects = self._rollups, self._rules, self._periods, self._subjects
+        check_source, has_rows = self._own.check_source, self._own.subject
         count = 0
         for seq, at, flags, source, type, subject, customer, epoch, quantity, data in rows:
             count += 1
@@ -124,9 +152,14 @@ class Refold:
                     period = self._find_period(environment, customer, at)
                 if cell < period[0]:
                     cell = period[0]
+                whose = None
+                if subject and flags >> 1 != GATE and source != check_source:
+                    whose = (cell // 86400, environment, customer, subject)
+                    if not has_rows(*whose):
+                        subject = OTHER_SUBJECT
                 for number, property, extra in rules:
                     if extra is not None:
-                        place = (environment, customer, subject, cell)
+                        place = (environment, customer, subject, cell, self._began[environment, customer])
                         billionths = self._extras.add(number, extra, place, (seq, at, quantity, data))
                     else:
                         billionths = quantity * NANOS if property is None else self._value(seq, data, property)
@@ -140,6 +173,8 @@ class Refold:
                     else:
                         total[0] += 1
                         total[1] += billionths
+                if folded and whose is not None and seq < subjects.get(whose, LATEST):
+                    subjects[whose] = seq
             if not folded:
                 seen = self._unmatched.setdefault((at // DAY_US, environment, type, source), [0, 0])
                 seen[0] += 1
@@ -153,8 +188,10 @@ class Refold:
             self.unknown.add((environment, customer))
         if found is None or found == MOVED:
             self.uncut.add((environment, customer))
+            self._began[environment, customer] = None
             seconds = (-(1 << 62), 1 << 62)
         else:
+            self._began[environment, customer] = found[0] // 1_000_000
             seconds = (found[0] // 1_000_000, found[1] // 1_000_000)
         cuts = self._cuts.get((environment, customer))
         if cuts:
@@ -231,7 +268,8 @@ def comparable(
                 merged[wide] = max(before, value)
             else:
                 merged[wide] = tuple(a + b for a, b in zip(before, value, strict=True))
-        yield from sorted(merged.items())
+        # rows that a correction left in two cells may add up to nothing
+        yield from sorted((key, value) for key, value in merged.items() if layout.greater or any(value))
 
 
 def _widened(
@@ -274,3 +312,41 @@ def differences(
             if a[1] != b[1] and not (only_more(a[0]) and a[1][0] >= b[1][0]):
                 yield Difference(a[0], a[1], b[1])
             a, b = next(left, None), next(right, None)
+
+
+def own_differences(
+    stored: Iterable[tuple[tuple[Any, ...], Value]],
+    refolded: Iterable[tuple[tuple[Any, ...], Value]],
+    partly: Callable[[tuple[Any, ...]], bool],
+) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """Whose rows of its own are not what the log says: the key, and whether it has them.
+
+    Both sorted by key, whose last part is a subject or a combination; `refolded` with the first sequence that asks for its rows. The first
+    in the log have them, and as soon as one has not, OTHER stands among the stored. Where `partly(group)` the log no longer holds every
+    event: there only what has no rows although none was refused is told.
+    """
+    left = groupby(stored, lambda row: row[0][:-1])
+    right = groupby(refolded, lambda row: row[0][:-1])
+    a, b = next(left, None), next(right, None)
+    while a is not None or b is not None:
+        group = min(one[0] for one in (a, b) if one is not None)
+        own: set[Any] = set()
+        asked: dict[Any, int] = {}
+        if a is not None and a[0] == group:
+            own = {key[-1] for key, _ in a[1]}
+            a = next(left, None)
+        if b is not None and b[0] == group:
+            asked = {key[-1]: value[0] for key, value in b[1]}
+            b = next(right, None)
+        closed = own & {OTHER_SUBJECT, OTHER_COMBINATION}
+        own -= closed
+        if partly(group):
+            wrong = set() if closed else asked.keys() - own
+        else:
+            in_order = sorted(asked, key=lambda what: asked[what])
+            first = set(in_order[: len(own)] if closed else in_order)
+            wrong = first ^ own
+            if closed and len(in_order) <= len(own):
+                wrong |= closed
+        for what in sorted(wrong):
+            yield (*group, what), what in own or what in closed

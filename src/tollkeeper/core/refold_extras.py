@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias
 
@@ -46,10 +47,22 @@ LAYOUTS = {
 """Keys begin with day, environment, customer, meter. A combination is its text, "" for none; the key of `seen` ends with the value."""
 
 
-class ExtraFold:
-    """Folds one event at a time into `dimensions`, `kept` and `seen`."""
+OTHER_COMBINATION = "other"
+"""Combinations of dimensions beyond a period's bound, folded together. No combination has this text: each is an array."""
 
-    def __init__(self) -> None:
+LATEST = 1 << 63
+"""Later than any sequence."""
+
+HasRows: TypeAlias = "Callable[[int, int, int, int, str], bool]"
+"""(period start s, environment, customer, meter, combination) → whether it has rows of its own."""
+
+
+class ExtraFold:
+    """Folds one event at a time into `dimensions`, `kept` and `seen`. `combinations`: each of a period, and the first row that told it."""
+
+    def __init__(self, has_rows: HasRows) -> None:
+        self._has_rows = has_rows
+        self.combinations: dict[tuple[Any, ...], int] = {}
         self.dimensions: dict[tuple[Any, ...], list[int]] = {}
         self.kept: dict[tuple[Any, ...], Rank] = {}
         self.seen: dict[tuple[Any, ...], int] = {}
@@ -57,7 +70,7 @@ class ExtraFold:
 
     @property
     def size(self) -> int:
-        return len(self.dimensions) + len(self.kept) + len(self.seen)
+        return len(self.dimensions) + len(self.kept) + len(self.seen) + len(self.combinations)
 
     def take(self) -> dict[str, Rows]:
         """What was folded since the last call, by table, sorted."""
@@ -65,7 +78,9 @@ class ExtraFold:
             "dimensions": [(key, (e, b)) for key, (e, b) in sorted(self.dimensions.items())],
             "kept": [*sorted(self.kept.items())],
             "seen": [(key, (events,)) for key, events in sorted(self.seen.items())],
+            "own_combinations": [(key, (seq,)) for key, seq in sorted(self.combinations.items())],
         }
+        self.combinations.clear()
         self.dimensions.clear()
         self.kept.clear()
         self.seen.clear()
@@ -75,15 +90,15 @@ class ExtraFold:
         self,
         number: int,
         meter: Meter,
-        place: tuple[int, int, int, int],
+        place: tuple[int, int, int, int, int | None],
         event: tuple[int, int, int, str | None],
     ) -> int | None:
-        """`place`: environment, customer, subject, cell. `event`: seq, time µs, quantity, data.
+        """`place`: environment, customer, subject, cell, start of its period (None: nobody knows). `event`: seq, time µs, quantity, data.
 
         The billionths that its rollup gets; None when the meter does not count it. Raises DataInvalid.
         """
         seq, at, quantity, text = event
-        environment, customer, subject, cell = place
+        environment, customer, subject, cell, began = place
         data = self._data(seq, text)
         if not passes(meter.filters, data):
             return None
@@ -106,6 +121,12 @@ class ExtraFold:
                 combination = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         except (QuantityInvalid, ValueInvalid) as error:
             raise DataInvalid(f"event {seq}: its data cannot be folded ({error})") from None
+        if combination and began is not None:
+            whose = (began, environment, customer, number, combination)
+            if seq < self.combinations.get(whose, LATEST):
+                self.combinations[whose] = seq
+            if not self._has_rows(*whose):
+                combination = OTHER_COMBINATION
         added = billionths if meter.aggregation in SUMMED else 0
         start = (cell // 86400, environment, customer, number)
         if meter.group_by:

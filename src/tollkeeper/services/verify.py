@@ -12,7 +12,6 @@ from tollkeeper.core.aggregation import ranked
 from tollkeeper.core.metering import Aggregation, Meter, format_quantity, join_quantity
 from tollkeeper.core.refold import (
     DAY_US,
-    OTHER_COMBINATION,
     OTHER_SUBJECT,
     Difference,
     MeterHistory,
@@ -21,12 +20,14 @@ from tollkeeper.core.refold import (
     Uncertain,
     comparable,
     differences,
+    own_differences,
 )
-from tollkeeper.core.refold_extras import LAYOUTS, Rows, Value
+from tollkeeper.core.refold_extras import LAYOUTS, OTHER_COMBINATION, Rows, Value
 
 PIECE = 20_000
 IN_MEMORY = 100_000
 SHOWN = 20
+OWN_TABLES = ("own_subjects", "own_combinations")
 
 Periods = Callable[[str, str, int], "tuple[int, int] | None"]
 """(environment, customer, instant µs) → that customer's period [start, end) in µs; None: there is no such customer.
@@ -35,10 +36,17 @@ MOVED for a customer who bought later than it was made: what was recorded before
 
 
 class Scan(Protocol):
-    """What the usage file answers, and where refolded rollups are kept meanwhile. `corrected`: some events were."""
+    """What the usage file answers, and where refolded rollups are kept meanwhile. It is an `Own`, too.
+
+    `own_since`: the first day of which it is known what has rows of its own.
+    """
 
     @property
-    def corrected(self) -> bool: ...
+    def own_since(self) -> int: ...
+    @property
+    def check_source(self) -> int | None: ...
+    def subject(self, day: int, environment: int, customer: int, subject: int) -> bool: ...
+    def combination(self, start: int, environment: int, customer: int, meter: int, text: str) -> bool: ...
     def info(self) -> dict[str, str]: ...
     def name(self, number: int) -> str: ...
     def meter_key(self, number: int) -> str: ...
@@ -47,8 +55,10 @@ class Scan(Protocol):
     def cuts(self) -> dict[tuple[int, int], tuple[int, ...]]: ...
     def first_seq(self) -> int: ...
     def rows(self, after_seq: int, upto_seq: int) -> Iterator[Row]: ...
+    def amended(self, after_seq: int, upto_seq: int) -> Iterator[Row]: ...
+    def told(self, after_seq: int, upto_seq: int) -> Iterator[Row]: ...
     def spill(self, taken: dict[str, Rows]) -> None: ...
-    def uncertain(self, uncut: set[tuple[int, int]]) -> Uncertain: ...
+    def uncertain(self, uncut: set[tuple[int, int]], since_of: Callable[[int, int, int], int | None]) -> Uncertain: ...
     def table(self, side: str, table: str) -> Iterator[tuple[tuple[Any, ...], Value]]: ...
 
 
@@ -83,24 +93,37 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
         return periods("test" if environment else "live", scan.name(customer), at)
 
     spans = scan.meter_spans()
-    refold = Refold(MeterHistory(spans), scan.name, period, scan.cuts())
+    meters = MeterHistory(spans)
+    # as they were sent; with the data that counts; and what the log once said, which decides what has rows of its own
+    refold, amended, told = (Refold(meters, scan.name, period, scan, scan.cuts()) for _ in range(3))
     at = max(scan.first_seq() - 1, 0)
     while at < last_seq:
-        refold.add(scan.rows(at, at + PIECE if at + PIECE < last_seq else last_seq))
-        at += PIECE
-        if refold.size >= IN_MEMORY:
-            scan.spill(refold.take())
-        progress(min(at, last_seq), last_seq)
-    scan.spill(refold.take())
+        upto = min(at + PIECE, last_seq)
+        refold.add(scan.rows(at, upto))
+        amended.add(scan.amended(at, upto))
+        told.add(scan.told(at, upto))
+        at = upto
+        if refold.size + amended.size + told.size >= IN_MEMORY:
+            _spill(scan, refold, amended, told)
+        progress(at, last_seq)
+    _spill(scan, refold, amended, told)
     info = scan.info()  # read last: retention may have gone on meanwhile, and then more is known only in part
     removed = info.get("compacted_until")
     compacted_until = None if removed is None else int(removed)
     aggregations = {number: meter.aggregation for number, meter, _, _ in spans}
     counted = _Counted()
+    uncut = refold.uncut | amended.uncut | told.uncut
+
+    def since_of(environment: int, customer: int, day: int) -> int | None:
+        found = period(environment, customer, day * DAY_US)
+        return None if found is None else found[0] // 1_000_000
+
+    uncertain = scan.uncertain(uncut, since_of)
     found = chain.from_iterable(
         [
-            *(_differences(scan, table, aggregations, refold.uncut, compacted_until, counted) for table in LAYOUTS),
+            *(_differences(scan, table, aggregations, uncertain, compacted_until, counted) for table in LAYOUTS),
             _unmatched_differences(scan, compacted_until),
+            *(_own_differences(scan, table, uncut, compacted_until) for table in OWN_TABLES),
         ]
     )
     shown: list[str] = []
@@ -109,9 +132,18 @@ def verify(scan: Scan, periods: Periods, progress: Callable[[int, int], None] = 
         count += 1
         if len(shown) < SHOWN:
             shown.append(text)
-    unknown = len({customer for _, customer in refold.unknown})
+    unknown = len({customer for _, customer in refold.unknown | amended.unknown})
     before = int(info.get("compacted_before_seq", "0"))
-    return Verification(refold.events, counted.rows, last_seq, count, tuple(shown), unknown, before, compacted_until)
+    events = refold.events + amended.events
+    return Verification(events, counted.rows, last_seq, count, tuple(shown), unknown, before, compacted_until)
+
+
+def _spill(scan: Scan, refold: Refold, amended: Refold, told: Refold) -> None:
+    scan.spill(refold.take())
+    scan.spill({table: rows for table, rows in amended.take().items() if table not in OWN_TABLES})
+    once = told.take()
+    unmatched: Rows = [(key, (0, last)) for key, (_, last) in once["unmatched"]]
+    scan.spill({**{table: once[table] for table in OWN_TABLES}, "unmatched": unmatched})
 
 
 class _Counted:
@@ -128,11 +160,10 @@ def _differences(
     scan: Scan,
     table: str,
     aggregations: dict[int, Aggregation],
-    uncut: set[tuple[int, int]],
+    uncertain: Uncertain,
     compacted_until: int | None,
     counted: _Counted,
 ) -> Iterator[str]:
-    uncertain = scan.uncertain(uncut)
     cell = LAYOUTS[table].cell
     for difference in differences(
         counted.count(comparable(scan.table("stored", table), table, uncertain)),
@@ -148,11 +179,38 @@ def _unmatched_differences(scan: Scan, compacted_until: int | None) -> Iterator[
         scan.table("refolded", "unmatched"),
         lambda key: compacted_until is not None and key[0] * DAY_US <= compacted_until,
     ):
-        stored, refolded = difference.stored, difference.refolded
-        # a correction takes an event away, and leaves standing which one was the last
-        if scan.corrected and stored and refolded and stored[0] == refolded[0] and stored[1] > refolded[1]:
+        stored, refolded = difference.stored or (0, 0), difference.refolded or (0, 0)
+        # an earlier version removed rows without events, and told no amendment
+        if difference.key[0] < scan.own_since and stored[0] == refolded[0]:
             continue
         yield _told_unmatched(scan, difference)
+
+
+def _own_differences(scan: Scan, table: str, uncut: set[tuple[int, int]], compacted_until: int | None) -> Iterator[str]:
+    seconds = 86400 if table == "own_subjects" else 1
+    for key, has in own_differences(
+        scan.table("stored", table),
+        scan.table("refolded", table),
+        lambda group: compacted_until is not None and group[0] * seconds * 1_000_000 <= compacted_until,
+    ):
+        start, environment, customer, *_ = key
+        uncertain = start * seconds // 86400 < scan.own_since or (seconds == 1 and (environment, customer) in uncut)
+        if not uncertain:
+            yield _told_own(scan, table, key, has)
+
+
+def _told_own(scan: Scan, table: str, key: tuple[Any, ...], has: bool) -> str:
+    start, environment, customer, *meter, what = key
+    where = f"{'test' if environment else 'live'} {scan.name(customer)}"
+    if table == "own_subjects":
+        name = "other" if what == OTHER_SUBJECT else scan.name(what)
+        where = f"{where} {name} {datetime.fromtimestamp(start * 86400, UTC).date()}"
+    else:
+        instant = datetime.fromtimestamp(start, UTC).isoformat().replace("+00:00", "Z")
+        name = "of other dimensions" if what == OTHER_COMBINATION else what
+        where = f"{where} {scan.meter_key(meter[0])} {name} of the period from {instant}"
+    own = ("no rows of its own", "rows of its own")
+    return f"{where}: stored {own[has]}, the log has {own[not has]}"
 
 
 def _told_row(scan: Scan, table: str, aggregation: Aggregation, difference: Difference) -> str:

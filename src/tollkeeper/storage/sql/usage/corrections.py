@@ -29,6 +29,10 @@ FIND_ROLLUP = """
 SELECT cell, subject FROM rollups WHERE day = ? AND environment = ? AND customer = ? AND meter = ? AND subject IN (?, ?)
 AND cell >= ? AND cell <= ?
 """
+FIND_SEEN = """
+SELECT cell, combination, subject FROM seen WHERE day = ? AND environment = ? AND customer = ? AND meter = ? AND cell >= ? AND cell <= ?
+AND combination IN (?, ?, ?) AND subject IN (?, ?) AND value = ?
+"""
 DIMENSION = (
     "day = ? AND environment = ? AND customer = ? AND meter = ? AND combination = ? AND subject = ? AND cell = ?"
 )
@@ -138,19 +142,21 @@ class _Work:
         if self._batch.correction.action == "void":
             if not change.old:
                 self._unmatched(event, -1)
-        elif bool(change.old) is not bool(change.new):
-            self._unmatched(event, 1 if change.old else -1)
+        elif not change.new:
+            self._unmatched(event, 1 if change.old else 0)
+        elif not change.old:
+            self._unmatched(event, -1)
 
     def _take(self, event: Stored, place: Place, part: Part) -> tuple[int, int]:
         """Out of every row it was folded into; gives the cell and the subject of these."""
-        cell, subject = self._rollup_of(event, part.meter, self._cell(event, place))
+        cell, subject = self._rollup_of(event, place, part.meter)
         self._add(event, part, cell, subject, -1)
-        number = self._combination_of(event, part, cell, subject)
+        number = self._combination_of(event, place, part, cell, subject)
         key = (cell // 86400, self._environment, event.customer, part.meter)
         if part.combination is not None:
             self._add_dimension(event, part, number, cell, subject, -1)
         if part.value is not None:
-            self._unsee((*key, cell, number, subject, part.value))
+            self._unsee(event, part, cell, number, subject)
         elif part.aggregation in KEPT:
             quarter = (event.customer, part.meter, event.quarter)
             held = f"SELECT 1 FROM kept WHERE {CELLS} AND seq = ?"  # noqa: S608 - constants only
@@ -188,33 +194,49 @@ class _Work:
         """Whether its rollups always bear its own subject, however many there are."""
         return event.subject == 0 or event.flags >> 1 == GATE or event.source == self._check_source
 
-    def _rollup_of(self, event: Stored, meter: int, preferred: int) -> tuple[int, int]:
+    def _rollup_of(self, event: Stored, place: Place, meter: int) -> tuple[int, int]:
         """The cell and the subject of the rollup that has the event.
 
-        A customer's calendar may have been another one when it was folded, and a day's subjects may have been too many: then it is in
-        the one row there is. Were there two (both calendars cut this quarter of an hour), it is taken from the one of today's calendar.
+        A customer's calendar may have been another one when it was folded: then it is in the one row there is. Were there two (both
+        calendars cut this quarter of an hour), it is taken from the one of today's calendar; then another event may be left in a later cell
+        than its own.
         """
-        subjects = (event.subject, event.subject if self._own_subject(event) else OTHER)
+        preferred = self._cell(event, place)
         day, second = event.quarter // 86400, event.time // 1_000_000
         key = (day, self._environment, event.customer, meter)
-        rows: Any = self._execute(FIND_ROLLUP, (*key, *subjects, event.quarter, second)).fetchall()
+        subjects = (event.subject, OTHER)
+        own = event.subject
+        if self._own_subject(event):
+            subjects = (own, own)
+        else:
+            own = self._log._subjects.place(day, self._environment, event.customer, own)
+        rows: Any = self._execute(
+            FIND_ROLLUP, (*key, *subjects, event.quarter, event.quarter + CELL_SECONDS - 1)
+        ).fetchall()
         if not rows:
             raise StorageMismatch(
                 f"Event {event.seq} of the usage log is in no rollup; nothing was corrected. Run `tollkeeper verify`."
             )
-        cell, subject = min(rows, key=lambda row: (row[0] != preferred, -row[0], row[1] == OTHER))
+        cell, subject = min(rows, key=lambda row: (row[1] != own, row[0] > second, row[0] != preferred, -row[0]))
         return cell, subject
 
-    def _combination_of(self, event: Stored, part: Part, cell: int, subject: int) -> int:
+    def _combination_of(self, event: Stored, place: Place, part: Part, cell: int, subject: int) -> int:
         """The number under which the event's combination was folded there; 0 without one."""
         if part.combination is None:
             return 0
-        number = self._one("SELECT number FROM names WHERE kind = 'd' AND name = ?", (part.combination,))
-        if number is None:
-            return OTHER
-        key = (cell // 86400, self._environment, event.customer, part.meter, number, subject, cell)
-        own = self._one(f"SELECT 1 FROM dimensions WHERE {DIMENSION}", key)  # noqa: S608 - constants only
-        return int(number) if own else OTHER
+        whose = (self._environment, event.customer, part.meter)
+        found = self._log._combinations.place(*whose, place.start, place.end, part.combination)
+        if found is None or not self._has(whose, found, subject, cell):  # its calendar was another one
+            named = self._one("SELECT number FROM names WHERE kind = 'd' AND name = ?", (part.combination,))
+            there = [
+                number for number in (named, OTHER) if number is not None and self._has(whose, number, subject, cell)
+            ]
+            found = next((number for number in (*there, found, named) if number is not None), OTHER)
+        return int(found)
+
+    def _has(self, whose: tuple[int, int, int], combination: int, subject: int, cell: int) -> bool:
+        key = (cell // 86400, *whose, combination, subject, cell)
+        return self._one(f"SELECT 1 FROM dimensions WHERE {DIMENSION}", key) is not None  # noqa: S608 - constants only
 
     def _add(self, event: Stored, part: Part, cell: int, subject: int, sign: int) -> None:
         key = (cell // 86400, self._environment, event.customer, part.meter, subject, cell)
@@ -223,43 +245,35 @@ class _Work:
         self._applied.deltas.append(Delta(event.customer, part.meter, cell, billionths))
         if sign < 0:
             where = "day = ? AND environment = ? AND customer = ? AND meter = ? AND subject = ? AND cell = ?"
-            self._drop(f"DELETE FROM rollups WHERE {where} AND {EMPTY}", key)  # noqa: S608 - constants only
+            self._execute(f"DELETE FROM rollups WHERE {where} AND {EMPTY}", key)  # noqa: S608 - constants only
 
     def _add_dimension(self, event: Stored, part: Part, number: int, cell: int, subject: int, sign: int) -> None:
         key = (cell // 86400, self._environment, event.customer, part.meter, number, subject, cell)
         self._execute(UPSERT_DIMENSION, (*key, sign, *divmod(sign * _summed(part), NANOS)))
         if sign < 0:
-            self._drop(f"DELETE FROM dimensions WHERE {DIMENSION} AND {EMPTY}", key)  # noqa: S608 - constants only
+            self._execute(f"DELETE FROM dimensions WHERE {DIMENSION} AND {EMPTY}", key)  # noqa: S608 - constants only
 
-    def _drop(self, sql: str, key: tuple[Any, ...]) -> None:
-        """What has no rows any more leaves room for others."""
-        self._execute(sql, key)
-        if self._log.db.changes():
-            self._log.forget_caps()
-
-    def _unsee(self, key: tuple[Any, ...]) -> None:
-        *_, number, subject, _ = key
-        where = "day = ? AND environment = ? AND customer = ? AND meter = ? AND cell = ?"
-        rows = self._execute(
-            f"SELECT combination, subject FROM seen WHERE {where} AND value = ? AND combination IN (?, ?) AND subject = ?",  # noqa: S608
-            (*key[:5], key[7], number, OTHER, subject),
-        ).fetchall()
+    def _unsee(self, event: Stored, part: Part, cell: int, number: int, subject: int) -> None:
+        """One event less had its value. Where the calendar was another one it may stand in another cell than the rollup, or beside it."""
+        whose = (event.quarter // 86400, self._environment, event.customer, part.meter)
+        named = self._one("SELECT number FROM names WHERE kind = 'd' AND name = ?", (part.combination,))
+        subjects = (subject, subject) if self._own_subject(event) else (event.subject, OTHER)
+        span = (event.quarter, event.quarter + CELL_SECONDS - 1)
+        rows = self._execute(FIND_SEEN, (*whose, *span, number, named, OTHER, *subjects, part.value)).fetchall()
         if not rows:
             raise StorageMismatch(
                 "A value of the usage log is not among those seen; nothing was corrected. Run `tollkeeper verify`."
             )
-        found = min(rows, key=lambda row: row[0] == OTHER)
-        key = (*key[:5], *found, key[7])
+        found = min(rows, key=lambda row: (row[0] != cell, row[2] != subject, row[1] != number, row[1] == OTHER, row))
+        where = "day = ? AND environment = ? AND customer = ? AND meter = ? AND cell = ?"
         whole = f"{where} AND combination = ? AND subject = ? AND value = ?"
+        key = (*whose, *found, part.value)
         self._execute(f"UPDATE seen SET events = events - 1 WHERE {whole}", key)  # noqa: S608 - constants only
         self._execute(f"DELETE FROM seen WHERE {whole} AND events = 0", key)  # noqa: S608 - constants only
 
     def _unmatched(self, event: Stored, sign: int) -> None:
         key = (event.time // DAY_US, self._environment, event.type, event.source)
-        self._execute(UPSERT_UNMATCHED, (*key, sign, event.seq))
-        self._execute(
-            "DELETE FROM unmatched WHERE day = ? AND environment = ? AND type = ? AND source = ? AND events = 0", key
-        )
+        self._execute(UPSERT_UNMATCHED, (*key, sign, event.seq if sign < 0 else self._applied.last_seq))
 
     # values that stay
 
@@ -272,8 +286,8 @@ class _Work:
             known = (event.subject, self._own_subject(event), part.combination, at)
             where = find.get(known)
             if where is None:
-                cell, subject = self._rollup_of(event, meter, at)
-                where = (cell, self._combination_of(event, part, cell, subject), subject)
+                cell, subject = self._rollup_of(event, place, meter)
+                where = (cell, self._combination_of(event, place, part, cell, subject), subject)
                 if cell == at:
                     find[known] = where
             this = rank(aggregation, part.units * NANOS + part.nanos, event.time, event.seq)

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from tollkeeper.core.aggregation import Rank, ranked
-from tollkeeper.core.events import CHECK_SOURCE, GATE, VOID
+from tollkeeper.core.events import CHECK_SOURCE, VOID
 from tollkeeper.core.metering import CELL_SECONDS, NANOS
-from tollkeeper.core.refold import OTHER_SUBJECT, MeterHistory, Refold, Row
-from tollkeeper.core.refold_extras import Rows
+from tollkeeper.core.refold import MeterHistory, Refold, Row
+from tollkeeper.core.refold_extras import OTHER_COMBINATION, Rows
 from tollkeeper.storage.sql.usage.corrected import EFFECTIVE, CorrectionReader
-from tollkeeper.storage.sql.usage.extras import OTHER
 from tollkeeper.storage.sql.usage.log import UsageLog
 from tollkeeper.storage.sql.usage.read import FIRST_CORRECTION, UsageReader
+from tollkeeper.storage.sql.usage.subjects import OTHER
 from tollkeeper.storage.sql.usage.touched import meter_spans
 from tollkeeper.storage.sql.usage.writer import UsageWriter
 
@@ -30,6 +30,9 @@ FAR_US: Final = 86_400 * SECOND_US
 TABLES: Final = ("rollups", "dimensions", "kept", "seen")
 EVENTS: Final = f"""{EFFECTIVE}
 AND e.seq > ? AND e.customer = ? AND e.time >= ? AND e.time < ? AND e.flags & 1 = ? ORDER BY e.seq
+"""
+BEGAN: Final = """
+SELECT max(start) FROM own_combinations WHERE environment = ? AND customer = ? AND meter = ? AND start <= ?
 """
 QUARTER: Final = "day = ? AND environment = ? AND customer = ? AND cell >= ? AND cell < ?"
 
@@ -118,7 +121,6 @@ class _Division:
         for table in TABLES:
             self._db.execute(f"DELETE FROM {table} WHERE {QUARTER}", self._span)  # noqa: S608 - constants only
         self._write(taken)
-        self._log.forget_caps()
         return True
 
     def _rows(self, table: str) -> list[tuple[Any, ...]]:
@@ -127,19 +129,9 @@ class _Division:
 
     def _refold(self, events: Sequence[Row]) -> dict[str, Rows]:
         spans = meter_spans(self._db)
-        refold = Refold(MeterHistory(spans), self._type_name, self._bounds_at)
-        check: Any = self._db.execute("SELECT number FROM names WHERE kind = 's' AND name = ?", (CHECK_SOURCE,)).get
-        own = {row[4] for row in self._stored["rollups"]}
-        capped = OTHER_SUBJECT in own
-
-        def placed(row: Row) -> Row:
-            """With the subject that its rollups have: beyond a day's bound they were folded together."""
-            always = row[5] == 0 or row[2] >> 1 == GATE or row[3] == check
-            if not capped or always or row[5] in own:
-                return row
-            return (*row[:5], OTHER_SUBJECT, *row[6:])
-
-        refold.add(placed(row) for row in events)
+        combinations = {row[4] for row in self._stored["dimensions"]}
+        refold = Refold(MeterHistory(spans), self._type_name, self._bounds_at, _Rows(self._log, combinations))
+        refold.add(events)
         return refold.take()
 
     def _bounds_at(self, _environment: int, _customer: int, at: int) -> tuple[int, int]:
@@ -166,15 +158,12 @@ class _Division:
         return stored == refolded
 
     def _write(self, taken: dict[str, Rows]) -> None:
-        combinations = {row[4] for row in self._stored["dimensions"]}
         aggregations = {number: meter.aggregation for number, meter, _, _ in meter_spans(self._db)}
 
         def number(text: str) -> int:
-            """Of a combination: its own where it has rows, unless there were too many."""
             if not text:
                 return 0
-            found = self._log._number("d", text)
-            return found if OTHER not in combinations or found in combinations else OTHER
+            return OTHER if text == OTHER_COMBINATION else self._log._number("d", text)
 
         rollups = [(*key, e, *divmod(b, NANOS)) for key, (e, b) in taken["rollups"]]
         dimensions: dict[tuple[int, ...], list[int]] = {}
@@ -199,6 +188,29 @@ class _Division:
     def _put(self, table: str, columns: int, rows: Iterable[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * columns)
         self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", sorted(rows))  # noqa: S608 - constants only
+
+
+class _Rows:
+    """What has rows of its own, as the writer knows it (an `Own` of refolding). `combinations` have rows in this quarter of an hour."""
+
+    def __init__(self, log: UsageLog, combinations: set[int]) -> None:
+        self._log = log
+        self.check_source: int | None = log._one(
+            "SELECT number FROM names WHERE kind = 's' AND name = ?", (CHECK_SOURCE,)
+        )
+        self._combinations = combinations
+
+    def subject(self, day: int, environment: int, customer: int, subject: int) -> bool:
+        return self._log._subjects.place(day, environment, customer, subject) == subject
+
+    def combination(self, start: int, environment: int, customer: int, meter: int, text: str) -> bool:
+        """`start` is that of a cell: its period is the last one that began before, since cells are cut there."""
+        whose = (environment, customer, meter)
+        began = self._log._one(BEGAN, (*whose, start))
+        if began is not None:
+            return self._log._combinations.place(*whose, began, start + 1, text) != OTHER
+        number = self._log._one("SELECT number FROM names WHERE kind = 'd' AND name = ?", (text,))
+        return OTHER not in self._combinations or number in self._combinations  # from before it was kept
 
 
 def _split(value: Rank) -> tuple[int, int, int, int]:

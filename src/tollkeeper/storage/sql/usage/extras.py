@@ -13,10 +13,9 @@ import apsw
 from tollkeeper.core.aggregation import KEPT, Rank, rank, ranked
 from tollkeeper.core.events import Extra
 from tollkeeper.core.metering import NANOS, SUMMED, Aggregation
+from tollkeeper.storage.sql.usage.subjects import OTHER, REMEMBERED, own_since
 
-OTHER: Final = -1
 MOST_COMBINATIONS: Final = 1_000
-REMEMBERED: Final = 10_000
 
 UPSERT_DIMENSION = """
 INSERT INTO dimensions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -26,20 +25,26 @@ UPSERT_KEPT = """
 INSERT INTO kept VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
 SET units = excluded.units, nanos = excluded.nanos, time = excluded.time, seq = excluded.seq WHERE {stays}
 """
-# a later event replaces an equal value only in `latest`, so of equal values the first in the log is kept
+# of equal values that of the first event in the log is kept, also where an amendment brings it later
 STAYS: Final[dict[Aggregation, str]] = {
-    "max": "(excluded.units, excluded.nanos) > (units, nanos)",
-    "min": "(excluded.units, excluded.nanos) < (units, nanos)",
+    "max": "(excluded.units, excluded.nanos, -excluded.seq) > (units, nanos, -seq)",
+    "min": "(excluded.units, excluded.nanos, excluded.seq) < (units, nanos, seq)",
     "latest": "(excluded.time, excluded.seq) > (time, seq)",
 }
 UPSERT_SEEN = """
 INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events
 """
+INSERT_COMBINATION = "INSERT INTO own_combinations VALUES (?, ?, ?, ?, ?)"
 COMBINATIONS = """
-WITH RECURSIVE days(day) AS (SELECT ? UNION ALL SELECT day + 1 FROM days WHERE day < ?)
-SELECT DISTINCT n.name, d.combination FROM days CROSS JOIN dimensions d
-  ON d.day = days.day AND d.environment = ? AND d.customer = ? AND d.meter = ?
-JOIN names n ON n.number = d.combination WHERE d.cell >= ? AND d.cell < ?
+SELECT n.name, o.combination FROM own_combinations o LEFT JOIN names n ON n.number = o.combination
+WHERE o.environment = ? AND o.customer = ? AND o.meter = ? AND o.start = ?
+"""
+ADOPT = """
+WITH RECURSIVE days(day) AS (SELECT :start / 86400 UNION ALL SELECT day + 1 FROM days WHERE day < (:end - 1) / 86400)
+INSERT INTO own_combinations
+SELECT DISTINCT d.environment, d.customer, d.meter, :start, d.combination FROM days CROSS JOIN dimensions d
+  ON d.day = days.day AND d.environment = :environment AND d.customer = :customer AND d.meter = :meter
+WHERE d.cell >= :start AND d.cell < :end
 """
 
 Number = Callable[[str, str], int]
@@ -49,37 +54,58 @@ Number = Callable[[str, str], int]
 class CombinationCap:
     """How many combinations of dimensions of one customer, meter and period have rows of their own; the others are folded together.
 
-    The first of a period, in the order of the log, keep theirs. Totals are exact either way.
+    The first of a period, in the order of the log, have theirs, by the rule that holds for subjects (`SubjectCap`). Totals are exact either
+    way.
     """
 
     def __init__(self, db: apsw.Connection, most: int = MOST_COMBINATIONS) -> None:
         self._db = db
         self._most = most
-        self._seen: dict[tuple[int, int, int, int], dict[str, int]] = {}
+        self._own: dict[tuple[int, int, int, int], dict[str | None, int]] = {}  # None: OTHER, once one was refused
 
     def fold(self, environment: int, customer: int, extra: Extra, number: Number) -> int:
-        """The combination's number for its rows, or OTHER; 0 when the meter has no dimensions."""
+        """The combination's number for its rows, or OTHER; 0 when the meter has no dimensions. It has rows of its own from now on."""
         combination = extra.combination
         if combination is None:
             return 0
         where = (environment, customer, extra.meter, extra.start)
-        seen = self._seen.get(where)
-        if seen is None:
-            if len(self._seen) >= REMEMBERED:
-                self._seen.clear()
-            days = (extra.start // 86400, (extra.end - 1) // 86400)
-            rows: Any = self._db.execute(COMBINATIONS, (*days, *where, extra.end))
-            seen = self._seen[where] = dict(rows)
-        found = seen.get(combination)
-        if found is None:
-            if len(seen) >= self._most:
-                return OTHER
-            found = seen[combination] = number("d", combination)
+        own = self._own.get(where)
+        if own is None:
+            own = self._read(where, extra.end)
+        found = own.get(combination)
+        if found is not None:
+            return found
+        if None in own:
+            return OTHER
+        room = len(own) < self._most
+        found = number("d", combination) if room else OTHER
+        self._db.execute(INSERT_COMBINATION, (*where, found))
+        own[combination if room else None] = found
         return found
+
+    def place(self, environment: int, customer: int, meter: int, start: int, end: int, combination: str) -> int | None:
+        """Where the rows of a combination are in the period [start, end): its number, or OTHER. None: that period has none of it."""
+        where = (environment, customer, meter, start)
+        own = self._own.get(where)
+        if own is None:
+            own = self._read(where, end)
+        return own.get(combination, own.get(None))
+
+    def _read(self, where: tuple[int, int, int, int], end: int) -> dict[str | None, int]:
+        if len(self._own) >= REMEMBERED:
+            self._own.clear()
+        own: dict[str | None, int] = dict(self._db.execute(COMBINATIONS, where))
+        environment, customer, meter, start = where
+        if not own and start // 86400 < own_since(self._db):
+            span = {"start": start, "end": end, "environment": environment, "customer": customer, "meter": meter}
+            self._db.execute(ADOPT, span)
+            own = dict(self._db.execute(COMBINATIONS, where))
+        self._own[where] = own
+        return own
 
     def forget(self) -> None:
         """The transaction failed."""
-        self._seen.clear()
+        self._own.clear()
 
 
 class Extras:

@@ -150,18 +150,13 @@ class UsageLog:
     def corrected(self, last_seq: int) -> None:
         """A transaction of corrections is durable; `last_seq` is the log's last sequence number now."""
         self.last_seq = last_seq
-        self.forget_caps()
         self._random.committed(last_seq)
-
-    def forget_caps(self) -> None:
-        """Rows went, and their subjects and combinations with them: what is left is read again."""
-        self._subjects.forget()
-        self._combinations.forget()
 
     def _forget(self) -> None:
         for cache in self._names.values():
             cache.clear()  # numbers given in the lost transaction
-        self.forget_caps()
+        self._subjects.forget()
+        self._combinations.forget()
         if self.db.in_transaction:
             self._execute("ROLLBACK")
         self._random.rolled_back()

@@ -243,7 +243,7 @@ class UsageReader:
         rows = self._db().execute(
             """SELECT t.name, s.name, sum(m.events), max(m.last_seq) FROM unmatched m
                JOIN names t ON t.number = m.type JOIN names s ON s.number = m.source
-               WHERE m.environment = ? AND m.day >= ? GROUP BY t.name, s.name ORDER BY 3 DESC, 1, 2 LIMIT 1000""",
+               WHERE m.environment = ? AND m.day >= ? AND m.events > 0 GROUP BY t.name, s.name ORDER BY 3 DESC, 1, 2 LIMIT 1000""",
             (int(environment == "test"), since_s // 86400),
         )
         return [UnmatchedType(*row) for row in rows]

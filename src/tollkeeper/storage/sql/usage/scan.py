@@ -6,19 +6,20 @@ its beginning, is read in pieces. So the write-ahead log of a busy server can be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 
 from tollkeeper.core.aggregation import Rank, rank
-from tollkeeper.core.events import AMEND
+from tollkeeper.core.events import AMEND, CHECK_SOURCE
 from tollkeeper.core.metering import NANOS, Meter
-from tollkeeper.core.refold import OTHER_COMBINATION, OTHER_SUBJECT, Row, Uncertain
-from tollkeeper.core.refold_extras import Rows, Value
+from tollkeeper.core.refold import OTHER_SUBJECT, Row, Uncertain
+from tollkeeper.core.refold_extras import OTHER_COMBINATION, Rows, Value
 from tollkeeper.storage.sql.usage.connection import connect
 from tollkeeper.storage.sql.usage.read import FIRST_CORRECTION
+from tollkeeper.storage.sql.usage.subjects import own_since
 from tollkeeper.storage.sql.usage.touched import meter_spans
 
 SCRATCH = """
@@ -30,6 +31,8 @@ KEYS = {
     "kept": "day, environment, customer, meter, cell, combination, subject",
     "seen": "day, environment, customer, meter, cell, combination, subject, value",
     "unmatched": "day, environment, type, source",
+    "own_subjects": "day, environment, customer, subject",
+    "own_combinations": "start, environment, customer, meter, combination",
 }
 VALUES = {
     "rollups": ("events", "units", "nanos"),
@@ -37,6 +40,8 @@ VALUES = {
     "kept": ("first_units", "first_nanos", "second", "third_units", "third_nanos"),  # a Rank, in parts of 64 bits
     "seen": ("events",),
     "unmatched": ("events", "last_seq"),
+    "own_subjects": ("first_seq",),  # in the file there is none, and 0 here
+    "own_combinations": ("first_seq",),
 }
 ADD = "events = events + excluded.events, units = units + excluded.units, nanos = nanos + excluded.nanos"
 MERGE = {
@@ -46,6 +51,8 @@ MERGE = {
     + " WHERE (excluded.first_units, excluded.first_nanos, excluded.second) > (first_units, first_nanos, second)",
     "seen": "events = events + excluded.events",
     "unmatched": "events = events + excluded.events, last_seq = max(last_seq, excluded.last_seq)",
+    "own_subjects": "first_seq = min(first_seq, excluded.first_seq)",
+    "own_combinations": "first_seq = min(first_seq, excluded.first_seq)",
 }
 # combinations by their text, since refolding does not know their numbers
 COMBINED = f"""CASE combination WHEN 0 THEN '' WHEN -1 THEN '{OTHER_COMBINATION}'
@@ -55,13 +62,22 @@ SELECT seq, time, flags, source, type, subject, customer, epoch, quantity, data 
 WHERE seq > ? AND seq <= ? AND flags < {FIRST_CORRECTION} ORDER BY seq
 """  # noqa: S608 - constants only
 # what was corrected later than the rollups that were copied is left as it was then
-CORRECTED_EVENTS = f"""
-SELECT e.seq, e.time, e.flags, e.source, e.type, e.subject, e.customer, e.epoch, e.quantity,
-    iif(x.seq IS NULL, e.data, x.data)
-FROM events e LEFT JOIN events x ON x.seq = (SELECT max(seq) FROM corrected WHERE event = e.seq AND seq <= :last)
-WHERE e.seq > :after AND e.seq <= :upto AND e.flags < {FIRST_CORRECTION}
-    AND (x.seq IS NULL OR x.flags >> 1 = {AMEND}) ORDER BY e.seq
+CORRECTED = "SELECT max(seq) FROM corrected WHERE event = e.seq AND seq <= :last"
+SENT = f"""
+SELECT seq, time, flags, source, type, subject, customer, epoch, quantity, data FROM events e
+WHERE seq > :after AND seq <= :upto AND flags < {FIRST_CORRECTION} AND ({CORRECTED}) IS"""  # noqa: S608 - constants only
+UNCORRECTED = f"{SENT} NULL ORDER BY seq"
+COLUMNS = "e.time, e.flags, e.source, e.type, e.subject, e.customer, e.epoch, e.quantity, x.data"
+AMENDED = f"""
+SELECT e.seq, {COLUMNS} FROM events e JOIN events x ON x.seq = ({CORRECTED})
+WHERE e.seq > :after AND e.seq <= :upto AND e.flags < {FIRST_CORRECTION} AND x.flags >> 1 = {AMEND} ORDER BY e.seq
 """  # noqa: S608 - constants only
+AMENDMENTS = f"""
+SELECT x.seq, {COLUMNS} FROM events x JOIN events e ON e.seq = x.id
+WHERE x.seq > :after AND x.seq <= :upto AND x.flags >> 1 = {AMEND} ORDER BY x.seq
+"""  # noqa: S608 - constants only
+FOREVER = 1 << 40
+REMEMBERED = 1_000
 
 
 class LogScan:
@@ -76,6 +92,11 @@ class LogScan:
         self.corrected = False
         """Whether any event had been corrected when this began."""
         self._cuts: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.own_since = FOREVER
+        """The first day of which it is known what has rows of its own."""
+        self.check_source: int | None = None
+        self._closed: dict[str, set[tuple[int, ...]]] = {}
+        self._own: dict[tuple[int, ...], set[int | str]] = {}
 
     def close(self) -> None:
         self._db.close()
@@ -135,6 +156,8 @@ class LogScan:
                 columns = KEYS[table].replace("combination", COMBINED)
                 kept = table == "kept"
                 values = "units, nanos, time, seq" if kept else ", ".join(VALUES[table])
+                if table in ("own_subjects", "own_combinations"):
+                    values = "0"
                 rows: Any = self._db.execute(f"SELECT {columns}, {values} FROM {table}")  # noqa: S608 - constants only
                 if kept:
                     rows = (
@@ -143,21 +166,69 @@ class LogScan:
                     )
                 self._scratch.executemany(_insert("stored", table), rows)
             last_seq += int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").get)
+            self.check_source = self._db.execute(
+                "SELECT number FROM names WHERE kind = 's' AND name = ?", (CHECK_SOURCE,)
+            ).get
+            if "own_since" in there:
+                self.own_since = own_since(self._db)
             if "corrected" in there:
                 self.corrected = self._db.execute("SELECT 1 FROM corrected LIMIT 1").get is not None
         self._last_seq = last_seq
+        closed: Any = self._scratch.execute(
+            "SELECT day, environment, customer FROM stored_own_subjects WHERE subject = ?", (OTHER_SUBJECT,)
+        )
+        crowded: Any = self._scratch.execute(
+            "SELECT start, environment, customer, meter FROM stored_own_combinations WHERE combination = ?",
+            (OTHER_COMBINATION,),
+        )
+        self._closed = {"own_subjects": set(closed), "own_combinations": set(crowded)}
         return last_seq
+
+    def subject(self, day: int, environment: int, customer: int, subject: int) -> bool:
+        """Whether the file says that it has rows of its own."""
+        where = (day, environment, customer)
+        return where not in self._closed["own_subjects"] or subject in self._owners("own_subjects", where)
+
+    def combination(self, start: int, environment: int, customer: int, meter: int, text: str) -> bool:
+        """Whether the file says that it has rows of its own, in the period from `start` (s)."""
+        where = (start, environment, customer, meter)
+        return where not in self._closed["own_combinations"] or text in self._owners("own_combinations", where)
+
+    def _owners(self, table: str, where: tuple[int, ...]) -> set[int | str]:
+        """By the length of `where` it is clear of which table they are."""
+        found = self._own.get(where)
+        if found is None:
+            if len(self._own) >= REMEMBERED:
+                self._own.clear()
+            *columns, what = KEYS[table].split(", ")
+            sql = f"SELECT {what} FROM stored_{table} WHERE {' AND '.join(f'{name} = ?' for name in columns)}"  # noqa: S608
+            rows: Any = self._scratch.execute(sql, where)
+            found = self._own[where] = {row[0] for row in rows}
+        return found
 
     def first_seq(self) -> int:
         return int(self._db.execute("SELECT coalesce(min(seq), 0) FROM events").get)
 
     def rows(self, after_seq: int, upto_seq: int) -> Iterator[Row]:
-        """Events with after_seq < seq <= upto_seq, in order, as they counted when this began: without the voided, the amended amended."""
+        """Events with after_seq < seq <= upto_seq, in order, that were not corrected when this began."""
         if self.corrected:
-            values = {"after": after_seq, "upto": upto_seq, "last": self._last_seq}
-            found: Any = self._db.execute(CORRECTED_EVENTS, values)
-        else:
-            found = self._db.execute(EVENTS, (after_seq, upto_seq))
+            return self._rows(UNCORRECTED, after_seq, upto_seq)
+        found: Any = self._db.execute(EVENTS, (after_seq, upto_seq))
+        return iter(found)
+
+    def amended(self, after_seq: int, upto_seq: int) -> Iterator[Row]:
+        """Those that were amended last, with the data that counts."""
+        return self._rows(AMENDED, after_seq, upto_seq) if self.corrected else iter(())
+
+    def told(self, after_seq: int, upto_seq: int) -> Iterator[Row]:
+        """What the log said and may not say now: corrected events as they were sent, and each amendment by its own sequence."""
+        if self.corrected:
+            yield from self._rows(f"{SENT} NOT NULL ORDER BY seq", after_seq, upto_seq)
+            yield from self._rows(AMENDMENTS, after_seq, upto_seq)
+
+    def _rows(self, sql: str, after_seq: int, upto_seq: int) -> Iterator[Row]:
+        values = {"after": after_seq, "upto": upto_seq, "last": self._last_seq}
+        found: Any = self._db.execute(sql, {name: value for name, value in values.items() if f":{name}" in sql})
         return iter(found)
 
     def spill(self, taken: dict[str, Rows]) -> None:
@@ -167,16 +238,30 @@ class LogScan:
                 sql = f"{_insert('refolded', table)} ON CONFLICT DO UPDATE SET {MERGE[table]}"
                 self._scratch.executemany(sql, ((*key, *_stored(table, value)) for key, value in rows))
 
-    def uncertain(self, uncut: set[tuple[int, int]]) -> Uncertain:
-        """Where subjects or combinations were folded together, beside what is `uncut`."""
+    def uncertain(self, uncut: set[tuple[int, int]], since_of: Callable[[int, int, int], int | None]) -> Uncertain:
+        """Where subjects or combinations were folded together and nobody knows which, beside what is `uncut`.
+
+        `since_of(environment, customer, day)`: start (s) of the period that the day begins in; None when nobody knows.
+        """
         capped: Any = self._scratch.execute(
-            "SELECT DISTINCT day, environment, customer FROM stored_rollups WHERE subject = ?", (OTHER_SUBJECT,)
+            "SELECT DISTINCT day, environment, customer FROM stored_rollups WHERE subject = ? AND day < ?",
+            (OTHER_SUBJECT, self.own_since),
         )
         crowded: Any = self._scratch.execute(
             "SELECT DISTINCT day, environment, customer, meter FROM stored_dimensions WHERE combination = ?",
             (OTHER_COMBINATION,),
         )
-        return Uncertain(uncut, set(capped), set(crowded), self._cuts)
+        unknown: set[tuple[int, int, int, int]] = set()
+        for day, environment, customer, meter in crowded:
+            start = since_of(environment, customer, day)
+            if start is None or start // 86400 < self.own_since:
+                unknown.add((day, environment, customer, meter))
+        closed = {where[1:] for where in self._closed["own_combinations"] if where[1:3] in uncut}
+        for side in ("stored", "refolded") if closed else ():
+            sql = f"SELECT DISTINCT day, environment, customer, meter FROM {side}_dimensions"  # noqa: S608 - constants only
+            rows: Any = self._scratch.execute(sql)
+            unknown.update(row for row in rows if row[1:] in closed)
+        return Uncertain(uncut, set(capped), unknown, self._cuts)
 
     def table(self, side: str, table: str) -> Iterator[tuple[tuple[Any, ...], Value]]:
         """The rows of one table, `stored` or `refolded`, sorted by key."""

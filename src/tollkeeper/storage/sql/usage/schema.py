@@ -108,12 +108,30 @@ CREATE TABLE cuts (
 ) STRICT, WITHOUT ROWID;
 """
 
+V5 = """
+-- which subjects of a customer's day, and which combinations of a customer's period (from start, s), have rows of their own: the first in
+-- the log, corrections included, and for ever, whatever is voided later. -1: the bound was met, and all others are folded together
+CREATE TABLE own_subjects (
+    day INTEGER NOT NULL, environment INTEGER NOT NULL, customer INTEGER NOT NULL, subject INTEGER NOT NULL,
+    PRIMARY KEY (day, environment, customer, subject)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE own_combinations (
+    environment INTEGER NOT NULL, customer INTEGER NOT NULL, meter INTEGER NOT NULL, start INTEGER NOT NULL,
+    combination INTEGER NOT NULL, PRIMARY KEY (environment, customer, meter, start, combination)
+) STRICT, WITHOUT ROWID;
+
+-- the first day of which all of it is known; of earlier ones only what has rows
+CREATE TABLE own_since (day INTEGER PRIMARY KEY) STRICT;
+INSERT INTO own_since
+SELECT coalesce(max(day) + 1, 0) FROM (SELECT max(day) AS day FROM rollups UNION ALL SELECT max(day) FROM unmatched);
+"""
+
 
 def migrations() -> list[str]:
     """The steps from an empty file; a step is never edited once released."""
     from tollkeeper.storage.sql.usage.random_ids import RandomIds
 
-    return [V1 + RandomIds.SCHEMA, V2, V3, V4]
+    return [V1 + RandomIds.SCHEMA, V2, V3, V4, V5]
 
 
 def migrate(db: apsw.Connection, path: Path, info: Callable[[], dict[str, str]]) -> None:
