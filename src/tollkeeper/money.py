@@ -48,6 +48,7 @@ POLL_SECONDS = {"live": 60.0, "test": 2.0}
 METER_ERRORS_SECONDS = 60.0
 INBOX_RETENTION_SECONDS = 3600.0
 INBOX_RETENTION_PAUSE = 0.05
+OUTBOX_RETENTION_SECONDS = 6 * 3600.0
 REPORT_SECONDS = 60.0
 LOCAL_REPORT_SECONDS = 2.0
 OUTBOX_SECONDS = 1.0
@@ -92,6 +93,10 @@ class Money:
         self.steps.append(
             Step("inbox_retention", self.inbox.forget, INBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE)
         )
+        forget = Step(
+            "outbox_retention", self.outbox.forget, OUTBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE
+        )
+        self.steps.append(forget)
         own = Step("own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE)
         if settings.stripe_secret_key is None:
             self.steps.append(own)

@@ -76,6 +76,11 @@ class OutboxRepository(Protocol):
         """Everything sent of a period is in the provider's summary."""
         ...
 
+    def forget(self, environment: Environment, customer: str, period_start: int, before: int) -> int:
+        """Remove what was settled of a period before an instant, if all of it is settled and ledger and provider were found equal. How
+        many messages."""
+        ...
+
     def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
         """How much usage of a period was there at an instant."""
         ...

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tollkeeper.core.errors import Conflict, NotFound
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.outbox import DELIVERED, METER_EVENT, OutboxMessage, Status, identify
 from tollkeeper.core.ports import Database
 from tollkeeper.services.clock import Clock
-from tollkeeper.services.topics import KEPT_US
+from tollkeeper.services.topics import KEPT_US as KNOWN_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,35 @@ class OutboxState:
     oldest_seconds: float
 
 
+KEPT_US: Final = 40 * 86_400 * 1_000_000
+"""How long messages are kept after the invoice of their period was finalised: longer than a report can be sent or thrown away."""
+PIECE: Final = 200
+
+
 class Outbox:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._after: tuple[str, str, int] | None = None
+        self.removed = 0
+
+    def forget(self) -> bool:
+        """Remove messages of periods that were invoiced long ago, a piece at a time; true when there may be more.
+
+        Those of a period stay that has one which is not settled, or that was not found equal to the provider: they explain it. What each
+        period came to stays in the books.
+        """
+        before = self._clock.now_us() - KEPT_US
+        with self._database.read() as rows:
+            found = rows.periods.unsettled(self._after, PIECE)
+        old = [one for one in found if one.state == "invoiced" and (one.finalized_at or one.end) < before]
+        if old:
+            with self._database.write() as rows:
+                for one in old:
+                    self.removed += rows.outbox.forget(one.environment, one.customer, one.start, before)
+        more = len(found) == PIECE
+        self._after = (found[-1].environment, found[-1].customer, found[-1].start) if more else None
+        return more
 
     def list(
         self, status: Status | None = None, topic: str | None = None, before: str | None = None, most: int = 50
@@ -57,7 +83,7 @@ class Outbox:
             if found is None:
                 raise NotFound(f"There is no message {message[:60]!r} in the outbox.")
             if found.status == "dead":
-                doubted = found.doubt_since is not None and now >= found.doubt_since + KEPT_US
+                doubted = found.doubt_since is not None and now >= found.doubt_since + KNOWN_US
                 rows.outbox.replay(found, "unknown" if doubted else "pending", now)
                 again: OutboxMessage | None = rows.outbox.get(message)
             elif found.status == "rejected" and found.topic == METER_EVENT:

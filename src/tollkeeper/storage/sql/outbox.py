@@ -86,6 +86,17 @@ _REPLAY = text(
     THEN 'queued' ELSE :status END, due_at = :now, attempts = 0, error = NULL, settled_at = NULL, lease_until = NULL
     WHERE id = :id AND status = 'dead'"""  # noqa: S608 - constants only
 )
+_OF_PERIOD = "environment = :environment AND customer = :customer AND period_start = :period_start"
+_FORGET = text(
+    f"""DELETE FROM outbox_messages WHERE {_OF_PERIOD} AND settled_at < :before
+    AND (status = 'sent' OR status = 'confirmed' OR status = 'carried_forward' OR status = 'too_old')
+    AND NOT EXISTS (SELECT 1 FROM outbox_messages AS other WHERE other.environment = :environment AND other.customer = :customer
+        AND other.period_start = :period_start
+        AND (other.status NOT IN ('sent', 'confirmed', 'carried_forward', 'too_old') OR (other.meter IS NOT NULL
+            AND NOT EXISTS (SELECT 1 FROM drift_checks AS compared WHERE compared.environment = :environment
+                AND compared.customer = :customer AND compared.period_start = :period_start AND compared.meter = other.meter))))
+    AND NOT EXISTS (SELECT 1 FROM drift_checks WHERE {_OF_PERIOD} AND state <> 'equal')"""  # noqa: S608 - constants only
+)
 _CONFIRM = text(
     """UPDATE outbox_messages SET status = 'confirmed'
     WHERE environment = :environment AND customer = :customer AND meter = :meter AND period_start = :period_start AND status = 'sent'"""
@@ -213,6 +224,10 @@ class SqlOutbox:
     def confirm(self, environment: Environment, customer: str, meter: str, period_start: int) -> int:
         values = {"environment": environment, "customer": customer, "meter": meter, "period_start": period_start}
         return self._connection.execute(_CONFIRM, values).rowcount
+
+    def forget(self, environment: Environment, customer: str, period_start: int, before: int) -> int:
+        values = {"environment": environment, "customer": customer, "period_start": period_start, "before": before}
+        return self._connection.execute(_FORGET, values).rowcount
 
     def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
         columns = outbox_messages.c
