@@ -18,6 +18,7 @@ from tollkeeper.core.provider import (
     MeterReport,
     ProviderCharge,
     ProviderCheckout,
+    ProviderCustomer,
     ProviderDispute,
     ProviderEvent,
     ProviderInvoice,
@@ -78,6 +79,9 @@ class Account:
             self.keys[key] = self.id("cus")
             self.customers[customer.id] = self.keys[key]
         return str(self.keys[key])
+
+    def customer(self, customer: str) -> ProviderCustomer:
+        return ProviderCustomer(customer, "Acme", None, "usd")
 
     def checkout(self, request: CheckoutRequest, key: str) -> ProviderCheckout:
         if key in self.keys:

@@ -406,3 +406,34 @@ def test_usage_in_a_trial_costs_nothing_however_late_it_comes_and_is_no_drift(ho
     assert house.invoices()[2:] == [("paid", "25.30")]  # the next fee, 3 calls at 0.10, and the minimum of 5
     drift.check_all()
     assert drift.told() == []
+
+
+def test_a_customer_that_was_deleted_at_the_provider_can_buy_again_and_is_billed_there(house: House) -> None:
+    key = house.toll.keys.create(customer="acme", environment="test").key
+    v1 = house.running.client.v1
+    house.buy("pro")
+    house.move(120)
+    assert house.toll.gate.check(key, "api_calls").code == "VALID"
+    house.settle()  # under the id that is deleted now
+    (first,) = v1.customers.list({}).data
+    (charge,) = v1.charges.list({}).data
+    v1.customers.delete(first.id)
+    house.settle()
+    assert house.contract() == ("free", "active")
+    house.move(60)
+    house.buy("pro")
+    assert house.contract() == ("pro", "active")
+    (second,) = v1.customers.list({}).data
+    assert second.id != first.id
+    house.move(120)
+    assert [house.toll.gate.check(key, "api_calls").code for _ in range(3)] == ["VALID"] * 3
+    house.settle()
+    house.move(5)
+    assert house.money.checkouts is not None
+    house.money.checkouts.cancel("acme", "now")
+    house.settle()
+    assert ("paid", "1.50") in house.invoices()  # 3 calls, at the new one
+    v1.refunds.create({"charge": charge.id})  # of the old one
+    house.settle()
+    with house.toll.database.read() as rows:
+        assert sorted(str(one.refunded) for one in rows.invoices.of("test", "acme"))[-1] == "30.00"

@@ -146,7 +146,7 @@ class Checkouts:
         purchase = Purchase(
             self.environment, id, self._provider.name, None, customer, kind, bought.key, bought.version, "open", now
         )
-        at_provider = self._at_provider(record)
+        at_provider = self._at_provider(record, look=True)
         with self._database.write() as rows:
             rows.purchases.put(purchase)
         made = self._provider.checkout(
@@ -233,7 +233,7 @@ class Checkouts:
         return_url = _address("return_url", return_url) or f"{self.public_url}/docs"
         with self._database.read() as rows:
             record = _customer(rows, customer)
-        return self._provider.portal(self._at_provider(record), return_url, self._key("portal"))
+        return self._provider.portal(self._at_provider(record, look=True), return_url, self._key("portal"))
 
     def standing(self, customer: str, environment: Environment | None = None) -> Standing:
         """Raises NotFound."""
@@ -343,21 +343,30 @@ class Checkouts:
             lines.append(CheckoutLine(held.id, None if price.meter is not None else 1))
         return lines
 
-    def _at_provider(self, customer: Customer) -> str:
-        """The provider's id of a customer, made when there is none."""
+    def _at_provider(self, customer: Customer, *, look: bool = False) -> str:
+        """The provider's id of a customer, made when there is none. `look`: another is made when the one that was made is deleted."""
         where = (self._provider.name, self.environment, "customer", customer.id)
         with self._database.read() as rows:
             held = rows.provider_objects.get(*where)
+        key = f"tk-customer-{self.environment}-{customer.id}-{customer.created_at}"
         if held is not None:
-            return held.id
-        id = self._provider.make_customer(
-            customer, f"tk-customer-{self.environment}-{customer.id}-{customer.created_at}"
-        )
+            if not look or self._is_there(held.id):
+                return held.id
+            key = f"{key}-{held.id}"
+        id = self._provider.make_customer(customer, key)
         with self._database.write() as rows:
-            held = rows.provider_objects.get(*where)
-            if held is None:
-                rows.provider_objects.put(ProviderObject(*where, id=id, fingerprint="", made_at=self._clock.now_us()))
-        return id if held is None else held.id
+            now = rows.provider_objects.get(*where)
+            if now is not None and now != held:  # made by another at the same time
+                return now.id
+            rows.provider_objects.put(ProviderObject(*where, id=id, fingerprint="", made_at=self._clock.now_us()))
+        return id
+
+    def _is_there(self, customer: str) -> bool:
+        try:
+            self._provider.customer(customer)
+        except NotFound:
+            return False
+        return True
 
     def _lock(self, customer: str) -> threading.Lock:
         """What is bought for one customer is bought by one thread at a time."""

@@ -180,6 +180,9 @@ class Subscriptions:
         for one in read.subscriptions:  # known from before, when the provider's customer was another
             if (have := rows.provider_subscriptions.get(self.provider, environment, one.id)) is not None:
                 return have.customer
+        for invoice in read.invoices:
+            if (kept := rows.invoices.get(environment, invoice.id)) is not None:
+                return kept.customer
         purchase = rows.purchases.get(environment, read.purchase) if read.purchase else None
         if purchase is not None and self._may_be(rows, environment, purchase.customer, read.customer):
             return purchase.customer

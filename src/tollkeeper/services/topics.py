@@ -21,7 +21,7 @@ LAG_US: Final = 3600 * SECOND_US
 
 
 class _Ids:
-    """The provider's ids of our things, read once each: they never change."""
+    """The provider's ids of our things, read once each. Only a customer's changes, who was deleted there: those are read each time."""
 
     def __init__(self, database: Database, provider: Provider) -> None:
         self._database = database
@@ -38,7 +38,9 @@ class _Ids:
                 raise NotYet(f"the provider has no {kind} for {key!r} yet: `tollkeeper stripe apply`")
             if len(self._known) >= 100_000:
                 self._known.clear()
-            found = self._known[kind, key] = object.id
+            found = object.id
+            if kind != "customer":
+                self._known[kind, key] = found
         return found
 
 
