@@ -21,6 +21,7 @@ from tollkeeper.core.provider import Provider, ProviderBusy, ProviderInvoice, Pr
 from tollkeeper.core.provider_catalog import price_key
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.core.rating import rate
+from tollkeeper.core.subscriptions import GRANTS
 from tollkeeper.services.adjustments import Adjustments, free
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.reports import Totals
@@ -136,6 +137,10 @@ class Drift:
             states = rows.outbox.quantities(*where)
             messages = rows.outbox.of_period(*where, SHOWN)
             faults = "" if invoice is None or free(rows, period) else self._amounts(rows, plan, prices, report, invoice)
+            twice = _billing_too(rows, period, meter)
+        if twice:
+            said = f"{', '.join(twice)} bills the same usage once more: end one of the subscriptions, and refund it"
+            faults = "; ".join(filter(None, (faults, said)))
         fresh = any(one.status in DELIVERED and (one.settled_at or 0) > now - self._lag_us for one in messages)
         return compare(report, ledger, has, states, faults, now, fresh=fresh)
 
@@ -277,3 +282,18 @@ class Drift:
             )
         self.check(period)
         return made
+
+
+def _billing_too(rows: Repositories, period: BillingPeriod, meter: str) -> list[str]:
+    """Other running subscriptions of the customer with a price of the meter: the provider's meters know customers alone."""
+    return [
+        one.id
+        for one in rows.provider_subscriptions.of(period.environment, period.customer)
+        if one.id != period.subscription
+        and one.ended_at is None
+        and one.status in GRANTS
+        and one.created_at < period.end
+        and (plan := rows.catalog.plan(one.plan, one.plan_version or 0) if one.plan else None) is not None
+        and any(price.meter == meter and rated_here(price) is None for price in plan.prices)
+        and rows.provider_subscriptions.get(one.provider, one.environment, period.subscription) is not None
+    ]
