@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.error
+import urllib.request
 from typing import Any
 
 import pytest
@@ -139,3 +141,16 @@ def test_meter_events_of_a_customer_on_a_test_clock_go_by_its_time(running: Runn
     with pytest.raises(stripe.InvalidRequestError) as future:
         client.v1.billing.meter_events.create({"event_name": "calls", "payload": payload, "timestamp": 1_900_000_301})
     assert future.value.code == "timestamp_in_future"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": ""}]
+)
+def test_a_page_of_another_site_moves_nothing(running: Running, headers: dict[str, str]) -> None:
+    before = running.control("/clock")["now"]
+    request = urllib.request.Request(f"{running.url}/sandbox/clock", b'{"advance": 86400}', headers, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    with refused.value:
+        assert refused.value.status in (400, 403)
+    assert running.control("/clock")["now"][:10] == before[:10]

@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
 from tollkeeper.sandbox import (
@@ -122,6 +124,9 @@ class Sandbox:
         if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/v2/")):
             await self.api(scope, receive, send)
             return
+        if scope["type"] == "http" and not _same_site(scope, self.world.base_url):
+            await PlainTextResponse("This sandbox answers its own pages alone.\n", 403)(scope, receive, send)
+            return
         self.world.run_due()
         await self._pages(scope, receive, send)
         self.world.store.commit()
@@ -162,6 +167,15 @@ class Sandbox:
                 await self.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _same_site(scope: Scope, base_url: str) -> bool:
+    """Whether a call of a page or of the control surface is no other site's: a page elsewhere may not move the clock."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in (b"host", b"origin")}
+    host, origin = headers.get(b"host", ""), headers.get(b"origin")
+    if urlsplit(f"//{host}").hostname not in {"localhost", "127.0.0.1", "::1", urlsplit(base_url).hostname}:
+        return False
+    return origin is None or scope["method"] == "GET" or urlsplit(origin).netloc == host
 
 
 def create_app(
