@@ -64,11 +64,11 @@ def _sent(folder: Path) -> Sent:
     port = free_port()
     sandbox = subprocess.Popen(
         ["taskset", "-c", str(SERVER_CORE), *python("-m", "tollkeeper", "sandbox", "--listen", f"127.0.0.1:{port}")],
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
-        assert sandbox.stdout is not None
-        sandbox.stdout.readline()
+        assert sandbox.stderr is not None
+        sandbox.stderr.readline()  # it listens
         worker = [*python("-m", "benchmarks.outbox", str(folder), f"http://127.0.0.1:{port}")]
         done = subprocess.run(["taskset", "-c", str(CLIENT_CORE), *worker], check=True, stdout=subprocess.PIPE)
     finally:
