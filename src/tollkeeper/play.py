@@ -40,7 +40,7 @@ def stripe(settings: Settings, data: Path) -> Iterator[tuple[Settings, str | Non
     url = address_of(bound)
     store = Store(data)
     app: Any = create_app(store, base_url=url)
-    secret = _endpoint(app.world, f"{settings.public_url.rstrip('/')}/webhooks/stripe")
+    secret = _secrets(app.world, f"{settings.public_url.rstrip('/')}/webhooks/stripe")
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on", server_header=False)
     )
@@ -65,52 +65,18 @@ def stripe(settings: Settings, data: Path) -> Iterator[tuple[Settings, str | Non
         store.close()
 
 
-def _endpoint(world: Any, url: str) -> str:
-    """The secrets of what sends everything to `url`, the endpoint and the destination of thin events; they are made when there are none."""
-    secrets: list[str] = []
-    for kind, address in (("webhook_endpoint", "url"), ("v2.core.event_destination", "_url")):
-        found = [row for row in world.store.table(kind) if row[address] == url]
-        if found:
-            secrets.append(str(found[0]["_secret"]))
-            continue
-        secrets.append(world.ids.new("whsec_", 32))
-        common = {
-            "object": kind,
-            "description": "Tollkeeper",
-            "enabled_events": ["*"],
-            "livemode": False,
-            "metadata": {},
-            "status": "enabled",
-            address: url,
-            "_secret": secrets[-1],
-        }
-        world.store.save({**common, **(_snapshots(world) if kind == "webhook_endpoint" else _thin(world))})
+def _secrets(world: Any, url: str) -> str:
+    """The secrets of what sends everything to `url`: the endpoint and the destination of thin events, made when there are none."""
+    from tollkeeper.integrations.stripe.client import API_VERSION
+    from tollkeeper.sandbox import thin_events, webhook_endpoints
+
+    common = {"description": "Tollkeeper", "enabled_events": ["*"]}
+    endpoint = next((row for row in world.store.table(webhook_endpoints.KIND) if row["url"] == url), None)
+    if endpoint is None:
+        endpoint = webhook_endpoints.make(world, {**common, "url": url, "api_version": API_VERSION})
+    thin = next((row for row in world.store.table(thin_events.DESTINATION) if row["_url"] == url), None)
+    if thin is None:
+        wanted = {"name": "Tollkeeper", "event_payload": "thin", "webhook_endpoint": {"url": url}}
+        thin = thin_events.make_destination(world, {**common, **wanted})
     world.store.commit()
-    return ",".join(secrets)
-
-
-def _snapshots(world: Any) -> dict[str, Any]:
-    return {
-        "id": world.ids.new("we_1"),
-        "api_version": "2026-10-28.endive",
-        "application": None,
-        "created": world.now(),
-    }
-
-
-def _thin(world: Any) -> dict[str, Any]:
-    from tollkeeper.sandbox.thin_events import instant_text
-
-    now = instant_text(world.clock.now())
-    return {
-        "id": world.ids.new("ed_test_"),
-        "created": now,
-        "event_payload": "thin",
-        "events_from": ["@self"],
-        "name": "Tollkeeper",
-        "snapshot_api_version": None,
-        "status_details": None,
-        "type": "webhook_endpoint",
-        "updated": now,
-        "webhook_endpoint": None,
-    }
+    return f"{endpoint['_secret']},{thin['_secret']}"

@@ -35,7 +35,7 @@ def test_a_destination_that_was_switched_off_is_told_and_mended(shop: Shop) -> N
 
 def test_a_sandbox_beside_the_server_sends_both_kinds_and_knows_its_secrets_again(shop: Shop) -> None:
     world = shop.sandbox.world
-    secrets = play._endpoint(world, f"{PUBLIC_URL}/webhooks/stripe")
+    secrets = play._secrets(world, f"{PUBLIC_URL}/webhooks/stripe")
     assert len(secrets.split(",")) == 2
-    assert play._endpoint(world, f"{PUBLIC_URL}/webhooks/stripe") == secrets
+    assert play._secrets(world, f"{PUBLIC_URL}/webhooks/stripe") == secrets
     assert findings(shop) == {"key": "ok", "webhook endpoint": "ok", "usage errors": "ok"}

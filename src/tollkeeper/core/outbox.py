@@ -52,7 +52,6 @@ INVOICE_LINE: Final = "invoice_line"
 CREDIT_NOTE: Final = "credit_note"
 LAST_INVOICE: Final = "last_invoice"
 """Of a customer without a contract: what waits as lines is put on an invoice of its own."""
-TOPICS: Final = (METER_EVENT, INVOICE_LINE, CREDIT_NOTE, LAST_INVOICE)
 
 FIRST: Final = 0
 NORMAL: Final = 5

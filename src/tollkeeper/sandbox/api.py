@@ -45,11 +45,10 @@ class Answer:
 class Api:
     """Answers everything below /v1 and /v2."""
 
-    def __init__(self, world: World, base_url: str) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
         self.kept = Kept(world.store)
         self._router = Router()
-        self._base_url = base_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""

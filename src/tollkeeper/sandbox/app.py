@@ -20,43 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from importlib import import_module
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
-from tollkeeper.sandbox import (
-    account,
-    balance,
-    cards,
-    charges,
-    checkout,
-    coupons,
-    credit_notes,
-    customers,
-    discounts,
-    disputes,
-    events,
-    invoice_api,
-    invoice_items,
-    invoice_preview,
-    meter_events,
-    meters,
-    payments,
-    portal,
-    prices,
-    products,
-    refunds,
-    schedules,
-    setup_intents,
-    subscription_api,
-    tax_ids,
-    tax_rates,
-    test_clocks,
-    thin_events,
-    webhook_endpoints,
-)
 from tollkeeper.sandbox.api import Api, Receive, Scope, Send
 from tollkeeper.sandbox.billing_pages import billing_routes
 from tollkeeper.sandbox.control import control_routes
@@ -65,36 +35,38 @@ from tollkeeper.sandbox.store import Store
 from tollkeeper.sandbox.world import World
 
 RESOURCES = (
-    account,
-    balance,
-    cards,
-    charges,
-    checkout,
-    coupons,
-    credit_notes,
-    customers,
-    discounts,
-    disputes,
-    events,
-    invoice_api,
-    invoice_items,
-    invoice_preview,
-    meter_events,
-    meters,
-    payments,
-    portal,
-    prices,
-    products,
-    refunds,
-    schedules,
-    setup_intents,
-    subscription_api,
-    tax_ids,
-    tax_rates,
-    test_clocks,
-    thin_events,
-    webhook_endpoints,
+    "account",
+    "balance",
+    "cards",
+    "charges",
+    "checkout",
+    "coupons",
+    "credit_notes",
+    "customers",
+    "discounts",
+    "disputes",
+    "events",
+    "invoice_api",
+    "invoice_items",
+    "invoice_preview",
+    "meter_events",
+    "meters",
+    "payments",
+    "portal",
+    "prices",
+    "products",
+    "refunds",
+    "schedules",
+    "setup_intents",
+    "subscription_api",
+    "tax_ids",
+    "tax_rates",
+    "test_clocks",
+    "thin_events",
+    "webhook_endpoints",
 )
+for _name in RESOURCES:
+    import_module(f"tollkeeper.sandbox.{_name}")  # each registers its operations
 TICK_SECONDS = 0.05
 _FORGET_TICKS = 72_000
 
@@ -111,7 +83,7 @@ class Sandbox:
     def __init__(self, world: World, base_url: str) -> None:
         self.world = world
         world.base_url = base_url
-        self.api = Api(world, base_url)
+        self.api = Api(world)
         self._pages = Starlette(routes=routes(world))
         self._background: asyncio.Task[None] | None = None
 

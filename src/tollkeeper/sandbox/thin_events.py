@@ -119,9 +119,14 @@ def _written(params: dict[str, Any]) -> list[tuple[str, Any]]:
 
 @operation("POST", "/v2/core/event_destinations")
 def create_destination(call: Call) -> Object:
-    world, params = call.world, call.params
+    params = call.params
     if params["type"] != "webhook_endpoint" or "url" not in params.get("webhook_endpoint", {}):
         raise invalid("The sandbox sends to webhook endpoints only: webhook_endpoint[url] is required.", "type")
+    return _shown(call, make_destination(call.world, params), secret=True)
+
+
+def make_destination(world: World, params: dict[str, Any]) -> Object:
+    """A new destination, with its secret as `_secret` and its address as `_url`."""
     now = instant_text(world.clock.now())
     destination: Object = {
         "id": world.ids.new("ed_test_"),
@@ -144,7 +149,7 @@ def create_destination(call: Call) -> Object:
         "_secret": world.ids.new("whsec_", 32),
     }
     world.store.save(destination)
-    return _shown(call, destination, secret=True)
+    return destination
 
 
 def _shown(call: Call, destination: Object, *, secret: bool = False) -> Object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tollkeeper.sandbox.errors import invalid
@@ -10,6 +10,9 @@ from tollkeeper.sandbox.lists import page
 from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.store import Object
+
+if TYPE_CHECKING:
+    from tollkeeper.sandbox.world import World
 
 KIND = "webhook_endpoint"
 
@@ -22,8 +25,13 @@ def _check_url(url: str) -> None:
 
 @operation("POST", "/v1/webhook_endpoints")
 def create(call: Call) -> Object:
-    world, params = call.world, call.params
-    _check_url(params["url"])
+    _check_url(call.params["url"])
+    endpoint = make(call.world, call.params)
+    return {**endpoint, "secret": endpoint["_secret"]}  # shown this once
+
+
+def make(world: World, params: dict[str, Any]) -> Object:
+    """A new endpoint, with its secret as `_secret`."""
     endpoint: Object = {
         "id": world.ids.new("we_1"),
         "object": KIND,
@@ -39,7 +47,7 @@ def create(call: Call) -> Object:
         "_secret": world.ids.new("whsec_", 32),
     }
     world.store.save(endpoint)
-    return {**endpoint, "secret": endpoint["_secret"]}  # shown this once
+    return endpoint
 
 
 @operation("GET", "/v1/webhook_endpoints/{webhook_endpoint}")

@@ -28,7 +28,6 @@ log = logging.getLogger("tollkeeper.proxy")
 
 OVERLOADED: Final = frozenset({429, 502, 503, 504})
 """Statuses by which an upstream says that it has too much to do."""
-CALLER: Final = "tollkeeper.caller"  # where whoever writes a line about this request looks for the customer
 
 
 class Call:

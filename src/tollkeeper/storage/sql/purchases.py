@@ -20,9 +20,6 @@ class SqlPurchases:
     def get(self, environment: Environment, id: str) -> Purchase | None:
         return self._one(table.c.environment == environment, table.c.id == id)
 
-    def by_session(self, provider: str, environment: Environment, session: str) -> Purchase | None:
-        return self._one(table.c.provider == provider, table.c.environment == environment, table.c.session == session)
-
     def of(self, environment: Environment, customer: str) -> Sequence[Purchase]:
         query = select(table).where(table.c.environment == environment, table.c.customer == customer)
         return [_purchase(row) for row in self._connection.execute(query.order_by(table.c.created_at, table.c.id))]
