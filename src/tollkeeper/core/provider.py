@@ -113,7 +113,7 @@ class ProviderSubscription:
 
 @dataclass(frozen=True, slots=True)
 class ProviderLine:
-    """One line of an invoice. `price` and `item` are None for what was put on it by hand."""
+    """One line of an invoice. `price` and `item` are None for what was put on it by itself; `reference` is then that of `add_line`."""
 
     id: str
     description: str
@@ -124,6 +124,7 @@ class ProviderLine:
     period_start: int
     period_end: int
     proration: bool = False
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

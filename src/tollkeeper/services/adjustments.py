@@ -6,12 +6,13 @@ what its total costs. It leaves through the outbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport
+from tollkeeper.core.customers import Environment
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import (
@@ -119,15 +120,33 @@ class Adjustments:
         rows.adjustments.change(replace(adjustment, outbox=self._message(rows, adjustment, payload, "next", now)))
 
     def sent(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
-        """A line of a customer whose contracts have ended would wait for ever: an invoice is made of it."""
+        """A line of a customer whose contracts have ended waits for no invoice."""
         adjustment = rows.adjustments.by_outbox(message.id)
         if adjustment is None:
             return
-        rows.adjustments.change(replace(adjustment, state="sent", invoice=message.payload.get("invoice")))
-        waits = message.topic == INVOICE_LINE and message.payload.get("invoice") is None
-        if waits and adjustment.amount > 0 and _ended(rows, adjustment):
-            payload: dict[str, object] = {"currency": adjustment.currency, "description": "After the end of your plan"}
-            self._message(rows, adjustment, payload, "last", now, LAST_INVOICE)
+        invoice = message.payload.get("invoice") or adjustment.invoice  # which took it may be known already
+        rows.adjustments.change(replace(adjustment, state="sent", invoice=invoice))
+        self.last(rows, adjustment.environment, adjustment.customer, now)
+
+    def placed(self, rows: Repositories, messages: Iterable[str], invoice: str) -> None:
+        """Lines that waited (by the messages that brought them) are on an invoice now."""
+        for message in messages:
+            adjustment = rows.adjustments.by_outbox(message)
+            if adjustment is not None and adjustment.invoice != invoice:
+                rows.adjustments.change(replace(adjustment, state="sent", invoice=invoice))
+
+    def last(self, rows: Repositories, environment: Environment, customer: str, now: int) -> None:
+        """Lines that wait when all contracts of a customer have ended would wait for ever: an invoice is made of them, once.
+
+        The provider puts each line on one invoice. What the contract's own last invoice has taken by then is not there for this one.
+        """
+        if not _ended(rows, environment, customer):
+            return
+        waiting = [one for one in rows.adjustments.of(environment, customer) if one.state == "sent" and not one.invoice]
+        if waiting:
+            newest = waiting[-1]
+            payload: dict[str, object] = {"currency": newest.currency, "description": "After the end of your plan"}
+            self._message(rows, newest, payload, "last", now, LAST_INVOICE)
 
     def owe(self, rows: Repositories, adjustment: Adjustment, period: BillingPeriod, now: int) -> None:
         """Write an adjustment down and put it into the outbox, unless it comes to nothing."""
@@ -144,7 +163,7 @@ class Adjustments:
         }
         topic = INVOICE_LINE
         final = period.invoice if period.state == "invoiced" and adjustment.invoice is None else None
-        if adjustment.amount < 0 and final is not None and _ended(rows, adjustment):
+        if adjustment.amount < 0 and final is not None and _ended(rows, period.environment, period.customer):
             topic = CREDIT_NOTE  # there is no next invoice that it would lower
             payload |= {"amount": format(-adjustment.amount, "f"), "invoice": final}
         message = self._message(rows, adjustment, payload, "line", now, topic)
@@ -211,9 +230,9 @@ def free(rows: Repositories, period: BillingPeriod) -> bool:
     return in_trial(bought, period.start, period.end)
 
 
-def _ended(rows: Repositories, adjustment: Adjustment) -> bool:
+def _ended(rows: Repositories, environment: Environment, customer: str) -> bool:
     """Whether the customer had contracts at the provider, and none of them runs."""
-    known = rows.provider_subscriptions.of(adjustment.environment, adjustment.customer)
+    known = rows.provider_subscriptions.of(environment, customer)
     return bool(known) and all(one.ended_at is not None or one.status in ENDED for one in known)
 
 

@@ -41,6 +41,7 @@ from tollkeeper.core.subscriptions import (
     newer,
     timeline,
 )
+from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.clock import Clock
 
 logger = logging.getLogger("tollkeeper.subscriptions")
@@ -105,6 +106,7 @@ class Subscriptions:
         self._clock = clock
         self._on_change = on_change
         self._books = books
+        self._adjustments = Adjustments(clock)
         self.provider = provider
         self.activated = 0
         self.lapsed = 0
@@ -151,6 +153,7 @@ class Subscriptions:
         for purchase in purchases:
             if contract is not None and purchase.id == contract.source and purchase.document.get("granted") != ours:
                 rows.purchases.put(replace(purchase, document={**purchase.document, "granted": ours}))
+        self._adjustments.last(rows, environment, customer, now)
 
     def lapse(self) -> bool:
         """Refuse those whose grace has ended; for the runner."""
@@ -264,6 +267,7 @@ class Subscriptions:
                 document=document,
             )
         )
+        self._adjustments.placed(rows, [line.reference for line in read.lines if line.reference], read.id)
 
     def _keep_charge(
         self, rows: Repositories, environment: Environment, charge: ProviderCharge, dispute: ProviderDispute | None

@@ -166,7 +166,7 @@ class InvoiceLines:
 class CreditNotes:
     """Topic `credit_note`: a negative adjustment of a customer whose contracts have ended, taken off the invoice it is about.
 
-    Where that has not enough left it becomes a line that waits for the customer's next invoice.
+    Where that has not enough left it becomes a line, and with it an invoice below nothing, which is credit as well.
     """
 
     def __init__(self, provider: Provider, adjustments: Adjustments) -> None:

@@ -28,10 +28,10 @@ from tollkeeper.core.provider import (
 from tollkeeper.integrations.stripe import objects
 from tollkeeper.integrations.stripe.amounts import minor
 from tollkeeper.integrations.stripe.client import Calls
+from tollkeeper.integrations.stripe.objects import REFERENCE
 
 METER_EVENTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Thin events: reports of usage that Stripe took and threw away later."""
-_REFERENCE: Final = "tollkeeper_message"
 _DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
 
 
@@ -278,7 +278,7 @@ class StripeAccount:
         """Of a paid invoice onto the balance: whether money is sent back the seller decides."""
         held = self.calls.get(lambda c: c.v1.invoices.retrieve(invoice))
         whole = minor(amount, held["currency"])
-        metadata = {_REFERENCE: reference}
+        metadata = {REFERENCE: reference}
         params: Any = {"invoice": invoice, "amount": whole, "memo": memo, "metadata": metadata}
         if held["status"] == "paid":
             params["credit_amount"] = whole
@@ -298,7 +298,7 @@ class StripeAccount:
             "description": description,
             "auto_advance": True,
             "pending_invoice_items_behavior": "include",
-            "metadata": {_REFERENCE: reference},
+            "metadata": {REFERENCE: reference},
         }
         last: Any = {"customer": customer, "status": "all", "limit": 1}
         for contract in self.calls.get(lambda c: c.v1.subscriptions.list(last))["data"]:
@@ -345,7 +345,7 @@ class StripeAccount:
 
 def _with(reference: str, found: Iterator[Mapping[str, Any]]) -> str | None:
     """The id of the first that was made for a message of ours."""
-    return next((str(one["id"]) for one in found if (one.get("metadata") or {}).get(_REFERENCE) == reference), None)
+    return next((str(one["id"]) for one in found if (one.get("metadata") or {}).get(REFERENCE) == reference), None)
 
 
 def _line(line: CheckoutLine) -> dict[str, Any]:

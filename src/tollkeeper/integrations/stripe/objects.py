@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.provider import (
@@ -26,6 +26,8 @@ from tollkeeper.core.provider import (
 from tollkeeper.integrations.stripe.amounts import major
 
 Data: TypeAlias = Mapping[str, Any]
+REFERENCE: Final = "tollkeeper_message"
+"""In the metadata of what was added to be invoiced, or credited: by which message of the outbox."""
 
 
 def instant(seconds: int | None) -> int | None:
@@ -122,6 +124,8 @@ def line(data: Data, currency: str) -> ProviderLine:
         period_start=int(data["period"]["start"]) * 1_000_000,
         period_end=int(data["period"]["end"]) * 1_000_000,
         proration=bool(item.get("proration")),
+        # a subscription's own lines show that subscription's metadata
+        reference=(data.get("metadata") or {}).get(REFERENCE) if parent.get("invoice_item_details") else None,
     )
 
 
