@@ -15,6 +15,7 @@ from sandbox.conftest import Running
 from tollkeeper.core.billing import Adjustment
 
 FEBRUARY = datetime(2027, 2, 28, 15, 37, 13, tzinfo=UTC)
+LATE = datetime(2027, 2, 26, tzinfo=UTC)
 MARCH = datetime(2027, 3, 31, 15, 37, 13, tzinfo=UTC)
 
 
@@ -176,4 +177,43 @@ def test_usage_of_an_ended_contract_that_comes_when_another_runs_is_on_that_ones
     waiting.until(waiting.now.replace(month=4, day=1))
     waiting.rest()
     assert waiting.invoices()[-1] == ("paid", "91.00")
+    waiting.the_one()
+
+
+def test_late_usage_is_on_the_draft_that_is_open(waiting: Waiting) -> None:
+    waiting.begin(late=0)
+    waiting.until(MARCH)
+    waiting.use(2, LATE)
+    waiting.void(waiting.used[0])
+    waiting.settle()
+    assert waiting.pending() == []
+    waiting.rest()
+    assert waiting.invoices()[2:] == [("paid", "30.50")]
+    waiting.the_one()
+
+
+@pytest.mark.parametrize("fault", [None, "drop_before", "drop_after", "500"])
+def test_a_draft_that_is_final_before_late_usage_arrives_leaves_it_to_the_next_invoice(
+    waiting: Waiting, fault: str | None
+) -> None:
+    waiting.begin(late=0)
+    waiting.until(MARCH)
+    (draft,) = waiting.v1.invoices.list({"status": "draft"}).data
+    waiting.use(2, LATE)
+    if fault is not None:
+        waiting.running.control("/faults", {"kind": fault, "method": "POST", "path": "/v1/invoiceitems", "count": 1})
+    if fault == "drop_after":  # the line is on the draft, and nobody knows
+        waiting.settle()
+        waiting.v1.invoices.finalize_invoice(draft.id)
+    else:
+        waiting.v1.invoices.finalize_invoice(draft.id)
+        while waiting.money.reports.run_once():  # no event was read: here the invoice is a draft
+            pass
+    waiting.rest()
+    waiting.rest()
+    with_it = fault == "drop_after"
+    assert waiting.invoices()[2:] == [("paid", "31.00" if with_it else "30.00")]
+    waiting.until(waiting.now.replace(month=4, day=30, hour=23, minute=0))
+    waiting.rest()
+    assert waiting.invoices()[3:] == [("paid", "30.00" if with_it else "31.00")]
     waiting.the_one()

@@ -149,10 +149,16 @@ class Adjustments:
             self._message(rows, newest, payload, "last", now, LAST_INVOICE)
 
     def owe(self, rows: Repositories, adjustment: Adjustment, period: BillingPeriod, now: int) -> None:
-        """Write an adjustment down and put it into the outbox, unless it comes to nothing."""
+        """Write an adjustment down and put it into the outbox, unless it comes to nothing.
+
+        What names no invoice goes on the draft of its contract's later period, when there is one, and else on the next. Should the draft
+        be final by then, the provider refuses the line, and it waits for the next (`again`).
+        """
         if not adjustment.amount:
             rows.adjustments.add(replace(adjustment, state="nothing"))
             return
+        if adjustment.invoice is None:
+            adjustment = replace(adjustment, invoice=_draft(rows, period))
         payload: dict[str, object] = {
             "amount": format(adjustment.amount, "f"),
             "currency": adjustment.currency,
@@ -234,6 +240,16 @@ def _ended(rows: Repositories, environment: Environment, customer: str) -> bool:
     """Whether the customer had contracts at the provider, and none of them runs."""
     known = rows.provider_subscriptions.of(environment, customer)
     return bool(known) and all(one.ended_at is not None or one.status in ENDED for one in known)
+
+
+def _draft(rows: Repositories, period: BillingPeriod) -> str | None:
+    """The open draft of another period of the same contract."""
+    drafts = [
+        one.invoice
+        for one in rows.periods.of(period.environment, period.customer)
+        if one.state == "closing" and one.subscription == period.subscription and one.start != period.start
+    ]
+    return drafts[-1] if drafts else None
 
 
 def _day(instant: int) -> str:
