@@ -170,7 +170,7 @@ class Money:
             LAST_INVOICE: LastInvoices(toll.database, provider),
         }
         rate = None if self.local else RATES[provider.environment]
-        self.dispatcher = Dispatcher(toll.database, topics, provider.environment, clock, rate=rate)
+        self.dispatcher = Dispatcher(toll.database, topics, provider.environment, clock, rate=rate, sole=True)
         self.steps.append(
             Step("reports", self.reports.run_once, LOCAL_REPORT_SECONDS if self.local else REPORT_SECONDS)
         )

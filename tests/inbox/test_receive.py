@@ -53,6 +53,13 @@ async def test_a_thin_event_is_stored_with_what_it_is_about(post: Post) -> None:
     assert (stored.id, stored.object, stored.created_at) == (made["id"], "mtr_1", 1_790_000_000_246_000)
 
 
+async def test_an_event_that_says_neither_its_mode_nor_its_time_is_of_the_mode_that_signed_it(post: Post) -> None:
+    made = {key: value for key, value in event().items() if key not in ("livemode", "created")}
+    assert await post.send(made) == (200, ANSWER)
+    [stored] = post.stored()
+    assert (stored.environment, stored.status, stored.created_at) == ("test", "pending", stored.received_at)
+
+
 async def test_a_type_nobody_knows_is_stored(post: Post) -> None:
     assert await post.send(event("entirely.new.thing", about=None, data={})) == (200, ANSWER)
     assert [(stored.type, stored.object) for stored in post.stored()] == [("entirely.new.thing", None)]

@@ -8,6 +8,7 @@ import pytest
 
 from reports.house import DAY, HOUR, MINUTE, SECOND, House
 from tollkeeper.core.billing import OLDEST_US
+from tollkeeper.core.outbox import Settlement
 
 
 def flush(house: House) -> None:
@@ -217,6 +218,34 @@ def test_a_dead_sender_leaves_doubt_and_nothing_is_counted_twice(house: House) -
     assert states(house) == ["sending"]
     house.go(MINUTE)
     house.dispatch()
+    assert states(house) == ["sent"]
+    assert house.provided() == Decimal(3)
+
+
+def test_what_a_killed_sender_left_is_taken_up_by_the_next_start_without_waiting_for_its_lease(house: House) -> None:
+    house.use(3)
+    flush(house)
+    with house.app.database.write() as rows:
+        (claimed,) = rows.outbox.claim("live", house.now, house.now + HOUR, 10)
+    assert house.meter_events.send(claimed, house.now) == "sent"  # it died before it could write that down
+    started = house.dispatcher_at(sole=True)
+
+    while started.run_once():
+        pass
+    assert states(house) == ["sent"]
+    assert house.provided() == Decimal(3)
+
+
+def test_the_next_start_looks_at_once_into_what_was_being_looked_into(house: House) -> None:
+    house.use(3)
+    flush(house)
+    with house.app.database.write() as rows:
+        (claimed,) = rows.outbox.claim("live", house.now, house.now + HOUR, 10)
+        rows.outbox.settle([Settlement(claimed, "unknown", house.now)], house.now)
+        assert rows.outbox.doubtful("live", house.now, house.now + HOUR, 10)
+    started = house.dispatcher_at(sole=True)
+    while started.run_once():
+        pass
     assert states(house) == ["sent"]
     assert house.provided() == Decimal(3)
 

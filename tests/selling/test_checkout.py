@@ -309,6 +309,9 @@ async def test_an_invoice_of_the_provider_is_not_settled_here_and_the_portal_is_
         assert (await client.post(f"/v1/invoices/{invoice['id']}/pay")).status_code == 409
         assert (await client.post(f"/v1/invoices/{invoice['id']}/void")).status_code == 409
         assert (await client.get("/v1/invoices", params={"environment": "test"})).json()["data"] == []
+        path = f"/v1/invoices/{invoice['id']}"
+        assert (await client.get(path, params={"environment": "live"})).json() == invoice
+        assert (await client.get(path, params={"environment": "test"})).status_code == 404
         made = await client.post("/v1/portal", json={"customer": "acme"})
         assert made.json() == {"url": f"https://billing.example/{cus}"}
         preview = (await client.get("/v1/customers/acme/invoice-preview")).json()

@@ -53,7 +53,9 @@ def send(
         str | None, typer.Option(metavar="NAME", help="Where the event comes from; ids are its own.")
     ] = None,
     time: Annotated[str | None, typer.Option(metavar="WHEN", help=f"{INSTANT} ago. Now otherwise.")] = None,
-    environment: Annotated[Environment, typer.Option(help="Where to count; test usage is never billed.")] = "live",
+    environment: Annotated[
+        Environment, typer.Option(help="Where to count; test usage bills a test account at most.")
+    ] = "live",
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -46,7 +46,9 @@ def import_(
     format: Annotated[Format | None, typer.Option(help="When the name does not tell.", show_default=False)] = None,
     type: Annotated[str | None, typer.Option("--type", metavar="NAME", help="Of rows that name none.")] = None,
     source: Annotated[str | None, typer.Option(metavar="NAME", help="Of rows that name none.")] = None,
-    environment: Annotated[Environment, typer.Option(help="Where to count; test usage is never billed.")] = "live",
+    environment: Annotated[
+        Environment, typer.Option(help="Where to count; test usage bills a test account at most.")
+    ] = "live",
     state: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Where to remember how far it came; FILE.import otherwise.")
     ] = None,

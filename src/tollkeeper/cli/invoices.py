@@ -22,7 +22,7 @@ Id = Annotated[str, typer.Argument(metavar="INVOICE", help="Id of the invoice.",
 def list_(
     customer: Customer = None,
     status: Annotated[str | None, typer.Option(metavar="WORD", help="Such as open or paid.")] = None,
-    environment: Annotated[Environment, typer.Option(help="live or test.")] = "live",
+    environment: Annotated[Environment | None, typer.Option(help="The provider's account's otherwise.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many to show.")] = 50,
     json: Json = False,
     verbose: Verbose = False,
@@ -35,7 +35,7 @@ def list_(
         terminal.show_json({"data": found, "more": more})
         return
     if not found:
-        terminal.note(f"There are no such invoices in {environment}.")
+        terminal.note("There are no such invoices" + (f" in {environment}." if environment else "."))
         return
     made = terminal.table("INVOICE", "NUMBER", "CUSTOMER", "STATUS", "TOTAL", "CREATED", whole=("INVOICE", "CREATED"))
     for one in found:
@@ -49,7 +49,7 @@ def list_(
 @app.command(epilog=examples("tollkeeper invoices show in_1SXkT2"))
 def show(
     invoice: Id,
-    environment: Annotated[Environment, typer.Option(help="live or test.")] = "live",
+    environment: Annotated[Environment | None, typer.Option(help="Of this one alone.")] = None,
     json: Json = False,
     verbose: Verbose = False,
 ) -> None:

@@ -31,7 +31,7 @@ def create(
     server_key: Annotated[
         bool, typer.Option("--server", help="A server key: for your own servers, of no customer.")
     ] = False,
-    environment: Annotated[Environment, typer.Option(help="Usage of test keys is never billed.")] = "live",
+    environment: Annotated[Environment, typer.Option(help="A test key bills a test account at most.")] = "live",
     name: Annotated[str, typer.Option(metavar="TEXT", help="What it is for.")] = "",
     scope: Annotated[list[str] | None, typer.Option(metavar="NAME", help="May be given several times.")] = None,
     expires: Annotated[str | None, typer.Option(metavar="WHEN", help=f"{INSTANT}, from now.")] = None,

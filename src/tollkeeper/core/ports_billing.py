@@ -41,6 +41,10 @@ class OutboxRepository(Protocol):
         """Make what a sender took and never settled within its lease `unknown`."""
         ...
 
+    def resume(self, now: int) -> int:
+        """Make what any sender has taken `unknown` and due now, whatever its lease: none of them is there any more. How many."""
+        ...
+
     def settle(self, settlements: Sequence[Settlement], now: int) -> Sequence[bool]:
         """Write down how attempts ended; false where another claim has been made since, and nothing was written."""
         ...

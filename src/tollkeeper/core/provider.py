@@ -357,6 +357,6 @@ class Provider(Protocol):
         """As `events`, of the kinds about meters, which are not among those."""
         ...
 
-    def meter_faults(self, event: str) -> MeterFaults:
-        """What an event of those tells, read from the provider."""
+    def meter_faults(self, event: str, sent: Mapping[str, Any]) -> MeterFaults:
+        """What an event of those tells, read from the provider; where it has none of that id, what was `sent` of it."""
         ...

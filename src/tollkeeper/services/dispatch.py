@@ -73,7 +73,10 @@ class Bucket:
 
 
 class Dispatcher:
-    """A step of a runner of its own, since a slow provider must not hold up the others. `topics` by name."""
+    """A step of a runner of its own, since a slow provider must not hold up the others. `topics` by name.
+
+    `sole`: no other process sends, so that what was under way when the one before was killed is taken up at once, not after its lease.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Dispatcher:
         rate: float | None = None,
         threads: int = 8,
         batch: int = BATCH,
+        sole: bool = False,
     ) -> None:
         self._database = database
         self._topics = topics
@@ -95,6 +99,7 @@ class Dispatcher:
         self._pool = ThreadPoolExecutor(threads, "outbox") if threads > 1 else None
         self._troubles = 0
         self._rest_until = 0
+        self._left_over = sole
         self.counts: dict[str, int] = {}
 
     def close(self) -> None:
@@ -107,6 +112,10 @@ class Dispatcher:
         now = self._clock.now_us()
         if self._clock.steady_ns() < self._rest_until:
             return False
+        if self._left_over:
+            with self._database.write() as rows:
+                rows.outbox.resume(now)
+            self._left_over = False
         with self._database.read() as rows:  # most turns find nothing, and a write waits for the disk
             if not rows.outbox.waiting(self._environment, now):
                 return False

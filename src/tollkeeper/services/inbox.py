@@ -83,6 +83,9 @@ class Inbox:
         now = self._clock.now_us()
         return arrived(self.provider, id, type, object, created_at, live, payload, self.account, now)
 
+    def now_us(self) -> int:
+        return self._clock.now_us()
+
     def store(self, events: Sequence[InboxEvent], mark: tuple[str, int] | None = None) -> int:
         """Commit them, in the caller's thread; how many were new. Raises StorageUnavailable.
 

@@ -36,7 +36,7 @@ class MeterErrorEffect:
         return f"meter/{event.object or event.id}"
 
     def fetch(self, provider: Provider, event: InboxEvent) -> MeterFaults:
-        return provider.meter_faults(event.id)
+        return provider.meter_faults(event.id, event.document())
 
     def apply(self, rows: Repositories, event: InboxEvent, fetched: MeterFaults, now: int) -> Sequence[AfterCommit]:
         whole = self._whole(rows, event, fetched)

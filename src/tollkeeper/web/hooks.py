@@ -41,12 +41,15 @@ class _Data(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """What is read of an event at once; a thin event (`v2.core.event`) has `related_object` and its time as text."""
+    """What is read of an event at once; a thin event (`v2.core.event`) has `related_object` and its time as text.
+
+    Without `livemode` it is of the mode of the account whose secret signed it; without `created` it happened now.
+    """
 
     id: str
     type: str
-    created: int | datetime
-    livemode: bool
+    created: int | datetime | None = None
+    livemode: bool | None = None
     data: _Data | None = None
     related_object: _Object | None = None
 
@@ -91,10 +94,14 @@ class Hooks:
             self._inbox.refused[error.reason] += 1
             raise
         created = event.created
-        created_at = created * 1_000_000 if isinstance(created, int) else (created - _EPOCH) // _MICROSECOND
+        if created is None:
+            created_at = self._inbox.now_us()
+        else:
+            created_at = created * 1_000_000 if isinstance(created, int) else (created - _EPOCH) // _MICROSECOND
         about = event.data.object if event.data is not None else event.related_object
         object = about.id if about is not None and isinstance(about.id, str) else None
-        return self._inbox.made(event.id, event.type, object, created_at, event.livemode, body)
+        live = self._inbox.account == "live" if event.livemode is None else event.livemode
+        return self._inbox.made(event.id, event.type, object, created_at, live, body)
 
     def _answer(self, exchange: Exchange, started: float) -> None:
         exchange.answer_text(200, b"%b%b\r\n" % (_HEAD, self._request_id(exchange.scope).encode()), ANSWER)
@@ -121,6 +128,8 @@ def read_event(body: bytes) -> _Event:
         if not 0 < len(value) <= MAX_ID or not value.isprintable():
             raise WebhookInvalid(f"{name}: expected 1 to {MAX_ID} printable characters.", "json")
     created = event.created
+    if created is None:
+        return event
     if created.tzinfo is None if isinstance(created, datetime) else not 0 <= created < _LATEST_S:
         raise WebhookInvalid("created: expected seconds since 1970, or a time with a zone.", "json")
     return event

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from tollkeeper.core.customers import Customer, Environment
+from tollkeeper.core.errors import NotFound
 from tollkeeper.core.provider import (
     CheckoutLine,
     CheckoutRequest,
@@ -32,7 +33,11 @@ from tollkeeper.integrations.stripe.objects import REFERENCE
 
 METER_EVENTS: Final = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Thin events: reports of usage that Stripe took and threw away later."""
-_DUPLICATE: Final = re.compile(r"already exists with identifier", re.IGNORECASE)
+_DUPLICATE: Final = re.compile(r"(already|duplicate)\b.*identifier|identifier.*\balready\b", re.IGNORECASE | re.DOTALL)
+_REPEATED: Final = frozenset({"duplicate_meter_event", "resource_already_exists"})
+"""Stripe says `An event already exists with identifier …`; a stand-in may say it in other words."""
+_PLACES: Final = 9
+"""Of a quantity, after the point."""
 
 
 class StripeAccount:
@@ -59,17 +64,17 @@ class StripeAccount:
         try:
             self.calls.post(lambda c, o: c.v1.billing.meter_events.create(params, o), key, retries=0)
         except ProviderRefused as refused:
-            if refused.reason == "duplicate_meter_event" or _DUPLICATE.search(refused.detail):
+            if refused.reason in _REPEATED or _DUPLICATE.search(refused.detail):
                 return "duplicate"
             raise
         return "accepted"
 
     def reported(self, meter: str, customer: str, start: int, end: int) -> Decimal:
-        """Stripe takes whole minutes only, and answers with a float: exact up to 15 digits."""
+        """Stripe takes whole minutes only, and answers with a float (`_exact`)."""
         params: Any = {"customer": customer, "start_time": start // 1_000_000, "end_time": end // 1_000_000}
         total = Decimal(0)
         for data in self.calls.pages(lambda c, p: c.v1.billing.meters.event_summaries.list(meter, p), {**params}):
-            total += Decimal(repr(data["aggregated_value"]).removesuffix(".0"))
+            total += _exact(data["aggregated_value"])
         return total
 
     # selling
@@ -339,8 +344,20 @@ class StripeAccount:
                 payload=json.dumps(data, separators=(",", ":")).encode(),
             )
 
-    def meter_faults(self, event: str) -> MeterFaults:
-        return objects.meter_faults(self.calls.get(lambda c: c.v2.core.events.retrieve(event)))
+    def meter_faults(self, event: str, sent: Mapping[str, Any]) -> MeterFaults:
+        try:
+            return objects.meter_faults(self.calls.get(lambda c: c.v2.core.events.retrieve(event)))
+        except NotFound:
+            if not sent.get("data"):
+                raise
+        return objects.meter_faults(sent)
+
+
+def _exact(value: float | str) -> Decimal:
+    """A sum that was made with floats, without the noise of its last digits: 15 digits are exact, and quantities have 9 places."""
+    if isinstance(value, float) and not value.is_integer():
+        return round(Decimal(format(value, ".15g")), _PLACES).normalize()
+    return Decimal(int(value) if isinstance(value, float) else value)
 
 
 def _with(reference: str, found: Iterator[Mapping[str, Any]]) -> str | None:

@@ -46,6 +46,11 @@ _EXPIRE = text(
     """UPDATE outbox_messages SET status = 'unknown', due_at = :now, error = 'the sender went away before it heard an answer'
     WHERE status = 'sending' AND lease_until <= :now"""
 )
+_RESUME = text(
+    """UPDATE outbox_messages SET status = 'unknown', due_at = :now, lease_until = NULL, fence = fence + 1,
+    error = coalesce(error, 'the sender went away before it heard an answer')
+    WHERE status = 'sending' OR (status = 'unknown' AND lease_until > :now)"""
+)
 _DUE = " OR ".join(
     f"""EXISTS (SELECT 1 FROM outbox_messages
         WHERE status = 'pending' AND environment = :environment AND priority = {priority} AND due_at <= :now)"""  # noqa: S608
@@ -157,6 +162,9 @@ class SqlOutbox:
 
     def expire(self, now: int) -> int:
         return self._connection.execute(_EXPIRE, {"now": now}).rowcount
+
+    def resume(self, now: int) -> int:
+        return self._connection.execute(_RESUME, {"now": now}).rowcount
 
     def settle(self, settlements: Sequence[Settlement], now: int) -> Sequence[bool]:
         done: list[bool] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -28,7 +29,10 @@ InvoiceId = Annotated[str, Path(description="The invoice's id.", examples=["in_1
 class InvoiceQuery(PageQuery):
     """Which invoices."""
 
-    environment: Environment = Field("live", description="`live` or `test`; the two never mix.")
+    environment: Environment | None = Field(
+        None,
+        description="`live` or `test`; the two never mix. That of the provider's account when left out, else `live`.",
+    )
     customer: str | None = Field(None, max_length=64, description="Of this customer alone.")
     status: str | None = Field(None, max_length=40, description="Such as open or paid.")
 
@@ -140,18 +144,28 @@ def _invoicing(money: MoneyServices) -> Invoicing:
     return money.invoicing
 
 
+def _account(money: MoneyServices) -> Environment:
+    """The environment that is meant when none is named."""
+    return "live" if money.checkouts is None else money.checkouts.environment
+
+
 @router.get("/invoices", summary="List invoices")
 def list_invoices(asked: Annotated[InvoiceQuery, Query()], money: MoneyDep) -> Listed[InvoiceShown]:
     """Newest first."""
-    found = _invoicing(money).page(asked.environment, asked.customer, asked.status, asked.cursor, asked.limit)
+    environment = asked.environment or _account(money)
+    found = _invoicing(money).page(environment, asked.customer, asked.status, asked.cursor, asked.limit)
     return Listed(data=[InvoiceShown.of(invoice) for invoice in found.items], next_cursor=found.next)
 
 
 @router.get("/invoices/{invoice}", summary="Get an invoice", responses=documented(404))
 def get_invoice(
-    invoice: InvoiceId, money: MoneyDep, environment: Annotated[EnvironmentName, Query()] = "live"
+    invoice: InvoiceId, money: MoneyDep, environment: Annotated[Environment | None, Query()] = None
 ) -> InvoiceShown:
-    return InvoiceShown.of(_invoicing(money).get(environment, invoice))
+    """Of that environment alone, when one is named."""
+    if environment is None:
+        with suppress(NotFound):
+            return InvoiceShown.of(_invoicing(money).get("test", invoice))
+    return InvoiceShown.of(_invoicing(money).get(environment or "live", invoice))
 
 
 @router.post("/invoices/{invoice}/pay", summary="Mark an invoice of our own as paid", responses=documented(404, 409))
