@@ -41,6 +41,7 @@ from tollkeeper.services.topics import LAG_US, CreditNotes, InvoiceLines, LastIn
 from tollkeeper.settings import Settings
 
 GRACE_SECONDS = 5.0
+ENDS_SECONDS = 300.0
 OWN_INVOICES_SECONDS = 300.0
 OWN_INVOICES_PAUSE = 0.2
 INBOX_SECONDS = 1.0
@@ -132,6 +133,7 @@ class Money:
             toll.database, self.provider, toll.customers, self.subscriptions, toll.clock, toll.changed
         )
         self.steps.append(Step("grace", self.subscriptions.lapse, GRACE_SECONDS))
+        self.steps.append(Step("contract_ends", self.subscriptions.close_ends, ENDS_SECONDS))
         if self.provider.environment != "live":
             self.steps.append(own)  # live is billed by no provider
         self._sell(toll, self.provider, self.subscriptions, settings.public_url)
@@ -146,7 +148,15 @@ class Money:
         """Checkouts, and the link to them in every refusal that another plan would mend."""
         assert self.dispatcher is not None
         delivery = Delivery(toll.database, self.reports, self.dispatcher, toll.clock)
-        self.checkouts = Checkouts(toll.database, provider, subscriptions, toll.clock, public_url, delivery.before_cut)
+        self.checkouts = Checkouts(
+            toll.database,
+            provider,
+            subscriptions,
+            toll.clock,
+            public_url,
+            delivery.before_cut,
+            self.reports.rated_so_far,
+        )
         self.links = links = BuyLinks(toll.database.signing_secret, lambda: toll.clock.now_ns() // 1_000_000_000)
 
         def buy(environment: Environment, customer: str) -> Callable[[int], str] | None:

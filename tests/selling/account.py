@@ -16,6 +16,7 @@ from tollkeeper.core.provider import (
     CheckoutLine,
     CheckoutRequest,
     MeterReport,
+    OwedLine,
     ProviderCharge,
     ProviderCheckout,
     ProviderCustomer,
@@ -149,7 +150,7 @@ class Account:
     def dispute(self, dispute: str) -> ProviderDispute:
         return self.disputes[dispute]
 
-    def preview(self, subscription: str) -> ProviderInvoice:
+    def preview(self, subscription: str, lines: Sequence[OwedLine] = ()) -> ProviderInvoice:
         return self.invoices[str(self.contracts[subscription].latest_invoice)]
 
     def add_line(

@@ -88,6 +88,7 @@ class House:
     """A server's money beside a sandbox; both clocks are moved together."""
 
     zone = "UTC"
+    coupon: str | None = None
 
     def __init__(self, folder: Path, running: Running, catalog: str = CATALOG) -> None:
         self.running = running
@@ -127,7 +128,7 @@ class House:
 
     def buy(self, plan: str) -> None:
         assert self.money.checkouts is not None
-        url = str(self.money.checkouts.buy("acme", plan).document["url"])
+        url = str(self.money.checkouts.buy("acme", plan, coupon=self.coupon).document["url"])
         shown = set(re.findall(r'name="([a-z_]+)"', self.browser.get(url).text))
         typed = {
             "email": "ops@acme.example",

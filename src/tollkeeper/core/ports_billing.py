@@ -163,6 +163,10 @@ class PeriodRepository(Protocol):
         """Its totals are stale."""
         ...
 
+    def unbilled_ends(self, provider: str, after: int, before: int) -> Sequence[tuple[Environment, str]]:
+        """Environment and customer of open periods that ended in (after, before] with their contract."""
+        ...
+
     def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:
         """With a provider, by environment, customer and start, those greater than `after`; invoiced ones included."""
         ...

@@ -128,6 +128,17 @@ class ProviderLine:
 
 
 @dataclass(frozen=True, slots=True)
+class OwedLine:
+    """What would be put on the next invoice by `add_line`: an amount in major units, for [start, end) in µs."""
+
+    amount: Decimal
+    currency: str
+    description: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderInvoice:
     """An invoice as the provider has it now. status: draft, open, paid, void, uncollectible."""
 
@@ -308,8 +319,8 @@ class Provider(Protocol):
 
     def dispute(self, dispute: str) -> ProviderDispute: ...
 
-    def preview(self, subscription: str) -> ProviderInvoice:
-        """The next invoice of a subscription as it would be now."""
+    def preview(self, subscription: str, lines: Sequence[OwedLine] = ()) -> ProviderInvoice:
+        """The next invoice of a subscription as it would be now, with lines that will be put on it."""
         ...
 
     def add_line(

@@ -7,7 +7,7 @@ is no news, so that any order, any number and any overlap of events comes to the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final
@@ -282,12 +282,14 @@ def timeline(
     provider: str,
     environment: Environment,
     customer: str,
+    silent: Set[str] = frozenset(),
 ) -> list[BillingPeriod]:
     """The periods of a customer at one provider, in order of time, none overlapping another.
 
     `running` is what the subscriptions say now, and holds above everything; `billed` is what lines of invoices say, the oldest first, and
     holds above what is there. Each period ends where the next begins, and where its subscription ended (`ends`). Whole periods that
-    were missed between two of a subscription are filled in by its calendar.
+    were missed between two of a subscription are filled in by its calendar. `silent` are subscriptions that ended so long ago that a last
+    invoice would have come.
     """
     found = {period.start: period for period in have}
 
@@ -318,7 +320,10 @@ def timeline(
                 ordered[-1] = last = replace(last, end=period.start)
             ordered += _missed(last, period)
         ordered.append(period)
-    return [_billed(period, invoices) for period in ordered]
+    return [
+        _billed(period, invoices, period.subscription in silent and ends.get(period.subscription) == period.end)
+        for period in ordered
+    ]
 
 
 def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod]:
@@ -337,17 +342,21 @@ def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod
     return filled if at == following.start else []
 
 
-def _billed(period: BillingPeriod, invoices: Sequence[Invoice]) -> BillingPeriod:
-    """With its invoice: the first of its subscription that was made at its end or later."""
-    own = [
+def _billed(period: BillingPeriod, invoices: Sequence[Invoice], over: bool) -> BillingPeriod:
+    """With its invoice: the first of its subscription that was made at its end or later.
+
+    `over`: none will come, since the provider had nothing to bill when the contract ended. The period is invoiced then, by none.
+    """
+    made = [
         invoice
         for invoice in invoices
-        if invoice.subscription == period.subscription
-        and invoice.created_at > period.end - SECOND_US
-        and not (invoice.status == "void" and invoice.finalized_at is None)  # a draft that was thrown away
+        if invoice.subscription == period.subscription and invoice.created_at > period.end - SECOND_US
     ]
+    own = [
+        one for one in made if one.status != "void" or one.finalized_at is not None
+    ]  # not a draft that was thrown away
     if not own:
-        return replace(period, state="open", invoice=None)
+        return replace(period, state="invoiced" if over and not made else "open", invoice=None)
     invoice = min(own, key=lambda i: (i.created_at, i.id))
     state: PeriodState = "closing" if invoice.status == "draft" else "invoiced"
     return replace(period, state=state, invoice=invoice.id)

@@ -9,6 +9,7 @@ from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.invoice_items import make_item, pending
 from tollkeeper.sandbox.invoice_object import blank
 from tollkeeper.sandbox.operations import Call, operation
+from tollkeeper.sandbox.schedules import phase_items
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscription_api import with_items
 from tollkeeper.sandbox.subscription_change import Change, plan, set_cancel
@@ -27,8 +28,10 @@ _DETAILS = (
 )  # fmt: skip
 
 
-def upcoming(world: World, subscription: Object, prorations: list[Object] | None = None) -> Object:
-    """The invoice at the end of the running period, with the usage counted so far."""
+def upcoming(
+    world: World, subscription: Object, prorations: list[Object] | None = None, schedule: Object | None = None
+) -> Object:
+    """The invoice at the end of the running period, with the usage counted so far; with a schedule, that of its next phase."""
     now = world.now(subscription)
     end = min(item["current_period_end"] for item in items_of(subscription))
     cancel_at = subscription["cancel_at"]
@@ -40,8 +43,11 @@ def upcoming(world: World, subscription: Object, prorations: list[Object] | None
     sources = waiting_items(world, subscription)
     sources += [] if trial else unbilled(world, subscription, ended, end)
     ahead = copy.deepcopy(subscription)
+    phase = next((one for one in (schedule or {"phases": ()})["phases"] if one["start_date"] == end), None)
+    if phase is not None:
+        set_items(ahead, phase_items(world, ahead, phase, end))
     for item in [] if last else items_of(ahead):
-        if item["current_period_end"] <= end and not metered(item["price"]):
+        if (phase is not None or item["current_period_end"] <= end) and not metered(item["price"]):
             place(item, *full_period(item, ahead["billing_cycle_anchor"], end))
             sources.append(licensed_source(ahead, item))
     start = min(item["current_period_start"] for item in items_of(subscription))
@@ -87,6 +93,7 @@ def create_preview(call: Call) -> Object:
             "customer",
             "invoice_items",
             "preview_mode",
+            "schedule",
             "subscription",
             "subscription_details",
         ),
@@ -97,9 +104,12 @@ def create_preview(call: Call) -> Object:
         raise ApiError(
             400, "The sandbox previews the next invoice only.", code="sandbox_unsupported", param="preview_mode"
         )
-    invoice = (
-        _of_subscription(world, params, details) if "subscription" in params else _of_customer(world, params, details)
-    )
+    if "schedule" in params:
+        invoice = _of_schedule(world, params)
+    elif "subscription" in params:
+        invoice = _of_subscription(world, params, details)
+    else:
+        invoice = _of_customer(world, params, details)
     extra = [_extra(world, invoice, one) for one in params.get("invoice_items") or ()]
     if extra:
         with_items(world, invoice, extra)
@@ -107,6 +117,17 @@ def create_preview(call: Call) -> Object:
     invoice["lines"]["url"] = f"/v1/invoices/{invoice['id']}/lines"
     invoice["lines"]["data"], invoice["lines"]["has_more"] = invoice["_lines"], False
     return invoice
+
+
+def _of_schedule(world: World, params: dict[str, Any]) -> Object:
+    for other in ("subscription", "subscription_details"):
+        if other in params:
+            raise invalid(f"You may only specify one of these parameters: schedule, {other}.", other)
+    schedule = world.require("subscription_schedule", params["schedule"], "schedule")
+    if schedule["subscription"] is None:
+        raise ApiError(404, f"No upcoming invoices for schedule: '{schedule['id']}'", code="invoice_upcoming_none")
+    subscription = world.require("subscription", schedule["subscription"])
+    return upcoming(world, copy.deepcopy(subscription), schedule=schedule)
 
 
 def _of_subscription(world: World, params: dict[str, Any], details: dict[str, Any]) -> Object:

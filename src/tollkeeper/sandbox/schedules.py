@@ -200,6 +200,19 @@ def next_phase(world: World, subscription: Object, now: int) -> None:
         if row["phases"][-1]["end_date"] <= now:
             release(world, subscription, "released")
         return
+    old = {item["id"] for item in items_of(subscription)}
+    items = phase_items(world, subscription, phase, now)
+    for item in items:
+        if item["id"] not in old:
+            world.store.save({"object": "_subscription_item", "id": item["id"], "subscription": subscription["id"]})
+    set_items(subscription, items)
+    world.update(
+        row, {"current_phase": {"end_date": phase["end_date"], "start_date": now}}, "subscription_schedule.updated"
+    )
+
+
+def phase_items(world: World, subscription: Object, phase: Object, now: int) -> list[Object]:
+    """The items of a phase: those that the subscription has go on, the others are made."""
     old = {item["price"]["id"]: item for item in items_of(subscription)}
     items = []
     for number, one in enumerate(phase["items"]):
@@ -207,14 +220,10 @@ def next_phase(world: World, subscription: Object, now: int) -> None:
         if held is None:
             given = {name: one[name] for name in ("price", "quantity", "metadata") if name in one}
             held = make_item(world, subscription["id"], given, f"items[{number}]", subscription["currency"], now)
-            world.store.save({"object": "_subscription_item", "id": held["id"], "subscription": subscription["id"]})
         elif "quantity" in one:
             held["quantity"] = one["quantity"]
         items.append(held)
-    set_items(subscription, items)
-    world.update(
-        row, {"current_phase": {"end_date": phase["end_date"], "start_date": now}}, "subscription_schedule.updated"
-    )
+    return items
 
 
 def release(world: World, subscription: Object, status: str) -> None:

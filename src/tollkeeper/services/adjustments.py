@@ -6,8 +6,8 @@ what its total costs. It leaves through the outbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -33,6 +33,16 @@ from tollkeeper.core.subscriptions import ENDED, in_trial
 from tollkeeper.services.clock import Clock
 
 Total = Callable[[BillingPeriod, str], Decimal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """Of a price that is rated here: quantity and amount that are not billed yet."""
+
+    price: Price
+    quantity: Decimal
+    amount: Decimal
+    reason: str
 
 
 class Adjustments:
@@ -85,6 +95,12 @@ class Adjustments:
         """Bring what the draft invoice (or, after finalisation, the next one) has of prices that are rated here to what they cost now."""
         if period.state == "open":
             return
+        invoice = period.invoice if period.state == "closing" else None
+        for owed in self.lacking(rows, period, total):
+            self._owe(rows, period, owed.price, owed.quantity, owed.amount, owed.reason, invoice, now)
+
+    def lacking(self, rows: Repositories, period: BillingPeriod, total: Total) -> Iterator[Lacking]:
+        """What prices that are rated here cost now, less what was billed of them."""
         plan = rows.catalog.plan(period.plan, period.plan_version)
         customer = rows.customers.get(period.customer)
         if plan is None or customer is None or free(rows, period):
@@ -105,8 +121,7 @@ class Adjustments:
             reason = f"{name}, {_day(period.start)} to {_day(period.end)}"
             if before:
                 reason += f": {format_quantity(quantity - lacking)} of it billed before"
-            invoice = period.invoice if period.state == "closing" else None
-            self._owe(rows, period, price, lacking, amount, reason, invoice, now)
+            yield Lacking(price, lacking, amount, reason)
 
     def again(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
         """The draft that a line was for takes none any more, or the invoice cannot be credited: it goes on the customer's next invoice."""

@@ -21,7 +21,14 @@ from tollkeeper.core.invoices import Invoice
 from tollkeeper.core.plans import Catalog, Plan, Price
 from tollkeeper.core.ports import Database, Repositories
 from tollkeeper.core.ports_money import ProviderObject
-from tollkeeper.core.provider import CheckoutLine, CheckoutRequest, Provider, ProviderInvoice, ProviderSubscription
+from tollkeeper.core.provider import (
+    CheckoutLine,
+    CheckoutRequest,
+    OwedLine,
+    Provider,
+    ProviderInvoice,
+    ProviderSubscription,
+)
 from tollkeeper.core.provider_catalog import carrier, price_key
 from tollkeeper.core.provider_prices import needs_carrier, sold_prices
 from tollkeeper.core.purchases import Purchase
@@ -67,7 +74,10 @@ class Offer:
 
 
 class Checkouts:
-    """`public_url` is where people come back to; `deliver(environment, customer)` brings usage to the provider before a period is cut."""
+    """`public_url` is where people come back to; `deliver(environment, customer)` brings usage to the provider before a period is cut.
+
+    `rated` gives what prices that are rated here come to in the running period.
+    """
 
     def __init__(
         self,
@@ -77,8 +87,10 @@ class Checkouts:
         clock: Clock,
         public_url: str,
         deliver: Callable[[Environment, str], None],
+        rated: Callable[[Repositories, Environment, str], Sequence[OwedLine]] = lambda rows, environment, customer: (),
     ) -> None:
         self._deliver = deliver
+        self._rated = rated
         self._database = database
         self._provider = provider
         self._subscriptions = subscriptions
@@ -298,7 +310,8 @@ class Checkouts:
         with self._database.read() as rows:
             _customer(rows, customer)
             running = self._bought(rows, customer)
-        return self._provider.preview(running.id)
+            lines = self._rated(rows, self.environment, customer)
+        return self._provider.preview(running.id, lines)
 
     def _told(self, customer: str, tell: Callable[[KnownSubscription], ProviderSubscription]) -> Standing:
         with self._database.read() as rows:

@@ -20,6 +20,7 @@ from tollkeeper.core.ids import new_id
 from tollkeeper.core.outbox import FIRST, METER_EVENT, NORMAL, OutboxMessage, identify, usage_lane
 from tollkeeper.core.plans import Price
 from tollkeeper.core.ports import Database, Repositories
+from tollkeeper.core.provider import OwedLine
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.clock import Clock
@@ -234,6 +235,17 @@ class Reports:
         rows.outbox.hurry(environment, customer, now)
         return made
 
+    def rated_so_far(self, rows: Repositories, environment: Environment, customer: str) -> Sequence[OwedLine]:
+        """What prices that are rated here come to in the running period: lines that its invoice will have."""
+        now = self._clock.now_us()
+        return [
+            OwedLine(owed.amount, owed.price.currency, owed.reason, period.start, period.end)
+            for period in rows.periods.overlapping(environment, [customer], now, now + 1)
+            if period.provider is not None and period.state == "open"
+            for owed in self._adjustments.lacking(rows, period, self._total)
+            if owed.amount
+        ]
+
     def close(self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str) -> int:
         """The period's invoice is there as a draft: flush, and put what is rated here on it. How many messages were made."""
         period = rows.periods.get(environment, customer, start)
@@ -244,9 +256,12 @@ class Reports:
         return self.flush(rows, environment, customer, start)
 
     def finalised(
-        self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str, at: int
+        self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str | None, at: int
     ) -> None:
-        """The period's invoice was finalised `at`: what was not sent by then, and all that comes later, is carried forward."""
+        """The period's invoice was finalised `at`: what was not sent by then, and all that comes later, is carried forward.
+
+        `invoice` None: the provider made none, since the contract ended and it had nothing to bill.
+        """
         period = rows.periods.get(environment, customer, start)
         if period is None or period.state == "invoiced":
             return

@@ -16,6 +16,7 @@ from tollkeeper.core.customers import Customer, Environment, Subscription
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.invoices import Invoice
 from tollkeeper.core.metering import format_quantity
+from tollkeeper.core.periods import SECOND_US
 from tollkeeper.core.plans import DEFAULT_GRACE_DAYS, Plan, Price
 from tollkeeper.core.ports import Database, Repositories
 from tollkeeper.core.provider import (
@@ -45,6 +46,10 @@ from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.clock import Clock
 
 logger = logging.getLogger("tollkeeper.subscriptions")
+
+SILENT_US: Final = 3600 * SECOND_US
+"""After the end of a contract, until a last invoice that has not come does not come any more."""
+SILENT_LOOKED_FOR_US: Final = 40 * 86_400 * SECOND_US
 
 PURCHASE: Final = "tollkeeper_purchase"
 """In the metadata of what a checkout made: our id of the purchase."""
@@ -87,7 +92,7 @@ class Books(Protocol):
     def close(self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str) -> int: ...
 
     def finalised(
-        self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str, at: int
+        self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str | None, at: int
     ) -> None: ...
 
 
@@ -143,7 +148,7 @@ class Subscriptions:
         ]
         contract = govern(bought, purchases, invoices, now)
         governing = next((one for one in bought if contract is not None and one.id == contract.source), None)
-        periods = self._periods(rows, environment, customer, bought, governing, invoices)
+        periods = self._periods(rows, environment, customer, bought, governing, invoices, now)
         carried = carried_from(periods, governing) if governing is not None else None
         ours = self._subscribe(rows, record, environment, contract, carried, bought, purchases, now)
         for one in bought:
@@ -171,6 +176,16 @@ class Subscriptions:
                 self.settle(rows, environment, customer, self._clock.now_us())
             self.lapsed += 1
             self._on_change(customer)
+        return False
+
+    def close_ends(self) -> bool:
+        """Periods of contracts that ended without a last invoice: what is rated here is owed all the same. For the runner."""
+        now = self._clock.now_us()
+        with self._database.read() as rows:
+            found = rows.periods.unbilled_ends(self.provider, now - SILENT_LOOKED_FOR_US, now - SILENT_US)
+        for environment, customer in found:
+            with self._database.write() as rows:
+                self.settle(rows, environment, customer, self._clock.now_us())
         return False
 
     # what was read
@@ -324,6 +339,7 @@ class Subscriptions:
         bought: Sequence[KnownSubscription],
         governing: KnownSubscription | None,
         invoices: Sequence[Invoice],
+        now: int,
     ) -> list[BillingPeriod]:
         real = [one for one in bought if one.status in GRANTS or one.status in ENDED]
         running = [
@@ -335,7 +351,10 @@ class Subscriptions:
         billed = [span for i in invoices if i.subscription in ids for span in billed_spans(rows, i)]
         have = [p for p in rows.periods.of(environment, customer) if p.provider == self.provider]
         ends = {one.id: one.ended_at for one in real if one.ended_at is not None}
-        after = timeline(have, running, billed, ends, invoices, self.provider, environment, customer)
+        silent = {
+            one.id for one in real if one.ended_at is not None and one.ended_at <= now - SILENT_US and not one.paused
+        }
+        after = timeline(have, running, billed, ends, invoices, self.provider, environment, customer, silent)
         before = {p.start: p for p in have}
         for period in after:
             old = before.pop(period.start, None)
@@ -356,7 +375,9 @@ class Subscriptions:
         where = (period.environment, period.customer, period.start)
         invoice = next((one for one in invoices if one.id == period.invoice), None)
         at = None if invoice is None or period.state != "invoiced" else invoice.finalized_at or invoice.created_at
-        if invoice is None or before.state == "invoiced":
+        if invoice is None and period.state == "invoiced":
+            self._books.finalised(rows, *where, None, period.end)
+        elif invoice is None or before.state == "invoiced":
             rows.periods.move(*where, period.state, period.invoice, at)
         elif at is None:
             self._books.close(rows, *where, invoice.id)

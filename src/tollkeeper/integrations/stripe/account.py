@@ -16,6 +16,7 @@ from tollkeeper.core.provider import (
     CheckoutRequest,
     MeterFaults,
     MeterReport,
+    OwedLine,
     ProviderCharge,
     ProviderCheckout,
     ProviderCustomer,
@@ -243,8 +244,20 @@ class StripeAccount:
     def dispute(self, dispute: str) -> ProviderDispute:
         return objects.dispute(self.calls.get(lambda c: c.v1.disputes.retrieve(dispute)))
 
-    def preview(self, subscription: str) -> ProviderInvoice:
-        params: Any = {"subscription": subscription}
+    def preview(self, subscription: str, lines: Sequence[OwedLine] = ()) -> ProviderInvoice:
+        """With the plan that follows: a schedule, when there is one, is what the next invoice is made by."""
+        schedule = objects.id_of(self.calls.get(lambda c: c.v1.subscriptions.retrieve(subscription)).get("schedule"))
+        params: Any = {"subscription": subscription} if schedule is None else {"schedule": schedule}
+        if lines:
+            params["invoice_items"] = [
+                {
+                    "amount": minor(line.amount, line.currency),
+                    "currency": line.currency,
+                    "description": line.description,
+                    "period": {"start": line.start // 1_000_000, "end": line.end // 1_000_000},
+                }
+                for line in lines
+            ]
         return objects.invoice(self.calls.get(lambda c: c.v1.invoices.create_preview(params)))
 
     def add_line(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, case, delete, insert, select, text, tupl
 
 from tollkeeper.core.billing import BillingPeriod, PeriodState
 from tollkeeper.core.customers import Environment
-from tollkeeper.storage.sql.money_tables import billing_periods
+from tollkeeper.storage.sql.money_tables import billing_periods, provider_subscriptions
 
 _C = billing_periods.c
 _NAMES = ("environment", "customer", "start", "end", "provider", "subscription", "plan", "plan_version", "state")
@@ -97,6 +97,22 @@ class SqlPeriods:
             .where(_C.environment == environment, _C.customer == customer, _C.start == start)
             .values(**values, stale=case((_C.provider.is_(None), 0), else_=1))
         )
+
+    def unbilled_ends(self, provider: str, after: int, before: int) -> Sequence[tuple[Environment, str]]:
+        contract = provider_subscriptions.c
+        query = (
+            select(_C.environment, _C.customer)
+            .distinct()
+            .join(
+                provider_subscriptions,
+                (contract.provider == _C.provider)
+                & (contract.environment == _C.environment)
+                & (contract.id == _C.subscription),
+            )
+            .where(text("state <> 'invoiced'"), _C.state == "open", _C.end > after, _C.end <= before)
+            .where(_C.provider == provider, contract.ended_at.is_not(None))
+        )
+        return [(row.environment, row.customer) for row in self._connection.execute(query)]
 
     def unsettled(self, after: tuple[str, str, int] | None, most: int) -> Sequence[BillingPeriod]:
         columns = (_C.environment, _C.customer, _C.start)
