@@ -241,6 +241,48 @@ def test_a_schedule_changes_the_plan_at_the_end_of_the_period(desk: Desk) -> Non
     assert desk.v1.subscriptions.retrieve(subscription.id).schedule is None
 
 
+def test_a_phase_lasts_as_long_as_it_says(desk: Desk) -> None:
+    customer = desk.customer()
+    cheap, dear = desk.price(1000), desk.price(2500)
+    subscription = desk.subscribe(customer, cheap)
+    schedule = desk.v1.subscription_schedules.create({"from_subscription": subscription.id})
+    item = subscription["items"]["data"][0]
+    start, end = item["current_period_start"], item["current_period_end"]
+    first: Any = {"items": [{"price": cheap}], "start_date": start, "end_date": end}
+    second: Any = {"items": [{"price": dear}], "duration": {"interval": "month", "interval_count": 2}}
+    changed = desk.v1.subscription_schedules.update(schedule.id, {"phases": [first, second]})
+    assert [(phase.start_date, phase.end_date) for phase in changed.phases] == [
+        (start, end),
+        (end, at("2027-04-28T15:37:12")),
+    ]
+    with pytest.raises(stripe.InvalidRequestError, match="only specify one"):
+        desk.v1.subscription_schedules.update(schedule.id, {"phases": [first, {**second, "end_date": end + DAY}]})
+
+
+def test_a_change_is_previewed_for_any_second_of_the_period(desk: Desk) -> None:
+    customer = desk.customer()
+    subscription = desk.subscribe(customer, desk.price(1000))
+    dear, item = desk.price(2500), item_of(subscription)
+
+    def preview(date: str) -> list[tuple[str, int]]:
+        details: Any = {
+            "items": [{"id": item, "price": dear}],
+            "proration_behavior": "always_invoice",
+            "proration_date": at(date),
+        }
+        return lines(
+            desk.v1.invoices.create_preview({"subscription": subscription.id, "subscription_details": details})
+        )
+
+    # as in the change of 10 February above, though nothing of the period has passed yet
+    assert [amount for _, amount in preview("2027-02-10T03:00:01")] == [-662, 1654]
+    # 2,232 s left: −1,000 × 2,232 ÷ 2,419,200 = −0.92… → −1; 2,500 × 2,232 ÷ 2,419,200 = 2.30… → 2
+    assert [amount for _, amount in preview("2027-02-28T15:00:00")] == [-1, 2]
+    for outside in ("2027-01-31T15:37:11", "2027-02-28T15:37:12"):
+        with pytest.raises(stripe.InvalidRequestError, match="outside of the current billing period"):
+            preview(outside)
+
+
 def test_the_preview_of_the_next_invoice_is_what_comes(desk: Desk) -> None:
     customer = desk.customer()
     subscription = desk.subscribe(customer, desk.price(1000), desk.metered())

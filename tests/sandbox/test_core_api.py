@@ -27,6 +27,11 @@ def test_only_a_secret_or_restricted_test_key_is_taken(running: Running, key: st
     assert key[8:-4] not in str(refused.value) or not key[8:-4]
 
 
+@pytest.mark.parametrize("key", ["sk_test_123", "rk_test_x"])
+def test_any_test_key_is_taken_however_short(running: Running, key: str) -> None:
+    assert running.client_with(key).v1.customers.list().data == []
+
+
 def test_basic_authentication_is_taken_and_none_is_refused(running: Running) -> None:
     request = urllib.request.Request(f"{running.url}/v1/account")
     with pytest.raises(urllib.error.HTTPError) as refused:

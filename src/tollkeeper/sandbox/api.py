@@ -223,7 +223,7 @@ class Api:
         if path == STREAM:
             self.world.require_session(key)
             return
-        if not key.startswith(("sk_test_", "rk_test_")) or len(key) < 12:
+        if not key.startswith(("sk_test_", "rk_test_")) or len(key) == 8:
             raise bad_key(shown_key(key))
         held = self.world.keys.get(key)
         if held is not None and held.get("revoked"):

@@ -155,7 +155,7 @@ def _phases(world: World, subscription: Object, given: list[dict[str, Any]]) -> 
     at = min(item["current_period_start"] for item in items)
     for number, phase in enumerate(given):
         param = f"phases[{number}]"
-        only(phase, ("end_date", "items", "proration_behavior", "start_date"))
+        only(phase, ("duration", "end_date", "items", "proration_behavior", "start_date"))
         start = phase.get("start_date", at)
         if start != at or (number == 1 and start != boundary):
             raise _unserved("a phase that begins elsewhere than at a period's end", f"{param}[start_date]")
@@ -178,8 +178,13 @@ def _phases(world: World, subscription: Object, given: list[dict[str, Any]]) -> 
                 }
             )
             recurring = made["price"]["recurring"]
+        if "duration" in phase and "end_date" in phase:
+            raise invalid("You may only specify one of these parameters: duration, end_date.", f"{param}[duration]")
+        length = phase.get("duration") or recurring
         end = phase.get("end_date") or (
-            boundary if number == 0 else add(start, recurring["interval"], recurring["interval_count"])
+            boundary
+            if number == 0 and "duration" not in phase
+            else add(start, length["interval"], length.get("interval_count", 1))
         )
         found.append(_phase(world, rows, start, end, phase.get("proration_behavior", "create_prorations")))
         at = end

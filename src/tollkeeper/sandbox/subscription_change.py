@@ -63,7 +63,10 @@ def plan(world: World, subscription: Object, params: dict[str, Any], *, kept: bo
     behavior = params.get("proration_behavior", "create_prorations")
     after = copy.deepcopy(subscription)
     change = Change(after)
-    if at > now + 1 or at < min(item["current_period_start"] for item in items_of(after)):
+    last = min(item["current_period_end"] for item in items_of(after)) - 1
+    if kept and any(metered(item["price"]) for item in items_of(after)):
+        last = now + 1  # usage that is still to come would stand on both sides
+    if not min(item["current_period_start"] for item in items_of(after)) <= at <= last:
         raise invalid("Cannot specify a proration_date outside of the current billing period.", "proration_date")
     before = {item["id"]: copy.deepcopy(item) for item in items_of(after)}
     removed = _apply(world, after, params.get("items") or [], now)
