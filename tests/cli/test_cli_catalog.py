@@ -47,6 +47,7 @@ def test_a_valid_file_needs_no_server(run: Run) -> None:
         "faults": [],
         "warnings": [],
         "rated_here": [],
+        "refused_by_stripe": [],
     }
 
 
@@ -62,6 +63,21 @@ prices = [{key = "fee", model = "flat", flat_amount = "1", discounts = [{percent
     assert f"least/fee: Stripe cannot bill it ({reason})" in run("catalog", "check", "plans.toml").err
     shown = json.loads(run("catalog", "check", "plans.toml", "--json").out)
     assert shown["rated_here"] == [{"price": "least/fee", "reason": reason}]
+
+
+def test_a_fee_that_stripe_does_not_charge_is_named_before_stripe_refuses_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "plans.toml").write_text(
+        """currency = "kwd"
+[plans.pro]
+product = "api"
+prices = [{key = "fee", model = "flat", flat_amount = "9.005"}]
+"""
+    )
+    fault = "plans.pro.prices.fee: flat_amount = 9.005 kwd, which is charged by 0.01 alone"
+    result = run("catalog", "check", "plans.toml")
+    assert result.code == 0
+    assert f"{fault}: Stripe cannot be made to bill it" in result.err
+    assert json.loads(run("catalog", "check", "plans.toml", "--json").out)["refused_by_stripe"] == [fault]
 
 
 def test_faults_are_told_by_file_line_and_key(run: Run, tmp_path: Path) -> None:

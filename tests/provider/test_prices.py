@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from core.ratings import any_price, near, tiered, used
 from tollkeeper.core.plans import Discount, Plan, Price, Tier
-from tollkeeper.core.provider_prices import needs_carrier, rated_here, sold_prices
+from tollkeeper.core.provider import ProviderRefused
+from tollkeeper.core.provider_prices import charged, needs_carrier, rated_here, sold_prices, unbillable
 from tollkeeper.core.rating import rate
 from tollkeeper.core.rating_models import UnpricedUsage
 from tollkeeper.integrations.stripe.amounts import exponent, major, minor, minor_decimal
@@ -125,7 +126,14 @@ def test_a_plan_whose_usage_is_rated_here_gets_a_price_to_hold_on_to() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "currency", "expected"),
-    [("12.34", "usd", 1234), ("500", "jpy", 500), ("1.234", "kwd", 1234), ("500", "isk", 50000), ("7", "ugx", 700)],
+    [
+        ("12.34", "usd", 1234),
+        ("500", "jpy", 500),
+        ("1.23", "kwd", 1230),
+        ("500", "isk", 50000),
+        ("7", "ugx", 700),
+        ("7", "mga", 7),
+    ],
 )
 def test_amounts_are_written_in_stripes_smallest_unit_and_read_back(amount: str, currency: str, expected: int) -> None:
     assert minor(D(amount), currency) == expected
@@ -133,14 +141,49 @@ def test_amounts_are_written_in_stripes_smallest_unit_and_read_back(amount: str,
 
 
 def test_an_amount_that_is_no_whole_unit_or_too_fine_is_refused() -> None:
-    with pytest.raises(ValueError, match="no whole number"):
-        minor(D("0.005"), "usd")
+    for amount, currency in (("0.005", "usd"), ("1.234", "kwd"), ("0.5", "isk"), ("0.2", "mga")):
+        with pytest.raises(ProviderRefused, match="does not charge"):
+            minor(D(amount), currency)
     with pytest.raises(ValueError, match="12 decimal places"):
         minor_decimal(D("0.000000000000001"), "usd")
 
 
 @given(st.integers(-(10**12), 10**12), st.sampled_from(["usd", "jpy", "kwd", "isk"]))
 def test_an_amount_of_stripes_and_ours_are_one(units: int, currency: str) -> None:
-    amount = major(units, currency)
-    if amount == amount.to_integral_value() or currency not in ("isk",):
-        assert minor(amount, currency) == units
+    units *= {"isk": 100, "kwd": 10}.get(currency, 1)
+    assert minor(major(units, currency), currency) == units
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "expected"),
+    [("5.124", "kwd", "5.120"), ("5.125", "kwd", "5.130"), ("-5.125", "tnd", "-5.130"), ("1.20", "mga", "1.00"),
+     ("7", "isk", "7"), ("5.12", "usd", "5.12"), ("0.004", "bhd", "0.000"), ("-0.004", "bhd", "0.000")],
+)  # fmt: skip
+def test_amounts_are_rounded_to_what_is_charged_and_keep_their_digits(
+    amount: str, currency: str, expected: str
+) -> None:
+    assert str(charged(D(amount), currency)) == expected
+
+
+@pytest.mark.parametrize("currency", ["bhd", "jod", "kwd", "omr", "tnd", "isk", "mga", "ugx"])
+def test_usage_is_rated_here_where_not_every_amount_can_be_charged(currency: str) -> None:
+    usage = Price("k", "per_unit", currency, "m", unit_amount=D("0.0015"))
+    assert (
+        rated_here(usage)
+        == f"{currency} is charged by {'0.01' if currency not in ('isk', 'mga', 'ugx') else '1'} alone"
+    )
+    fee = Price("fee", "flat", currency, flat_amount=D(9))
+    assert rated_here(fee) is None
+    assert unbillable(Plan("p", "p", "p", prices=(usage, fee)), currency) == []
+
+
+@pytest.mark.parametrize(("amount", "currency"), [("9.005", "kwd"), ("9.20", "mga")])
+def test_a_fee_that_cannot_be_charged_is_refused(amount: str, currency: str) -> None:
+    fee = Price("fee", "flat", currency, flat_amount=D(amount))
+    [fault] = unbillable(Plan("p", "p", "p", prices=(fee,)), currency)
+    assert fault.startswith(f"fee: flat_amount = {amount} {currency}, which is charged by ")
+
+
+@pytest.mark.parametrize("currency", ["huf", "twd", "jpy", "krw"])
+def test_currencies_that_are_special_in_payouts_alone_are_billed_as_any(currency: str) -> None:
+    assert rated_here(Price("k", "per_unit", currency, "m", unit_amount=D("0.5"))) is None

@@ -54,6 +54,8 @@ def planned(folder: Path, prices: str) -> ShelfPlan:
         (FEE.format("year") + USAGE.format("least", "tokens", "month") + LEAST, "least"),
         # totals are closed with the month, and this one is of the year
         (USAGE.format("calls", "api_calls", "month") + USAGE.format("tokens", "tokens", "year"), "tokens"),
+        # a thousandth of a dinar is not charged
+        (FEE.format("month").replace('"300"', '"9.005"') + 'currency = "kwd"\n', "fee"),
     ],
 )  # fmt: skip
 def test_a_price_that_would_be_billed_wrongly_is_refused(tmp_path: Path, prices: str, key: str) -> None:

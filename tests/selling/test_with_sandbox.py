@@ -116,7 +116,9 @@ class House:
         assert money.event_poll is not None
         assert money.inbox_effects is not None
         assert money.dispatcher is not None
+        assert money.subscriptions is not None
         for _ in range(3):
+            money.subscriptions.close_ends()
             while money.event_poll.run_once():
                 pass
             while money.inbox_effects.run_once():

@@ -26,10 +26,10 @@ def check(file: File = None, json: Json = False) -> None:
     """Check a catalog file; no server is needed.
 
     Faults are told by file, line and key, with what was expected. Exit code 1 when there are any. Prices that Stripe cannot bill by
-    itself are named: they are rated here.
+    itself are named: they are rated here, or refused by `tollkeeper stripe apply`.
     """
     from tollkeeper.core.catalog import check_catalog
-    from tollkeeper.core.provider_prices import rated_here
+    from tollkeeper.core.provider_prices import rated_here, unbillable_prices
 
     path, text = _read(file)
     catalog, faults, warnings = check_catalog(text, file=str(path))
@@ -39,12 +39,14 @@ def check(file: File = None, json: Json = False) -> None:
         for price in plan.prices
         if (reason := rated_here(price)) is not None
     ]
+    refused = [*unbillable_prices(catalog.plans.values() if catalog is not None else ())]
     if json:
         found = {
             "file": str(path),
             "faults": [str(fault) for fault in faults],
             "warnings": [str(one) for one in warnings],
             "rated_here": [{"price": price, "reason": reason} for price, reason in here],
+            "refused_by_stripe": refused,
         }
         terminal.show_json(found)
     else:
@@ -59,6 +61,8 @@ def check(file: File = None, json: Json = False) -> None:
             terminal.note(
                 f"{price}: Stripe cannot bill it ({reason}); it is rated here and put on the invoice as a line."
             )
+        for price in refused:
+            terminal.warn(f"{price}: Stripe cannot be made to bill it, and `tollkeeper stripe apply` refuses it.")
     if faults:
         raise typer.Exit(1)
 

@@ -2,16 +2,36 @@
 
 The rule is Stripe's prices (https://docs.stripe.com/api/prices): tiers end at whole numbers, `transform_quantity` goes with no tiers, and
 there is no minimum, no maximum, no rounding of a quantity and no credit for usage below zero.
+
+Some currencies are not charged to their smallest unit of ISO 4217 (https://docs.stripe.com/currencies#special-cases and, on three
+decimals, #minor-units): 5.124 kwd must be 5.12 or 5.13.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Final
 
 from tollkeeper.core.plans import Plan, Price, Tier
 
 CARRIER = "_plan"
 """Key of the price of 0 that a subscription holds on to where a plan has none that the provider bills each period."""
+
+STEPS: Final[Mapping[str, Decimal]] = {
+    **dict.fromkeys(("bhd", "jod", "kwd", "omr", "tnd"), Decimal("0.01")),
+    **dict.fromkeys(("isk", "mga", "ugx"), Decimal(1)),
+}
+"""What amounts are charged in where that is not the smallest unit in which the provider works out what usage costs, or not ISO 4217's."""
+_WIDE: Final = Context(prec=60, rounding=ROUND_HALF_UP)
+
+
+def charged(amount: Decimal, currency: str) -> Decimal:
+    """`amount` as it can be charged, half away from zero: 5.125 kwd is 5.130."""
+    step = STEPS.get(currency)
+    if step is None:
+        return amount
+    return _WIDE.plus(_WIDE.quantize(amount, step).quantize(amount, context=_WIDE))
 
 
 def rated_here(price: Price) -> str | None:
@@ -28,6 +48,8 @@ def rated_here(price: Price) -> str | None:
         return "quantities are rounded"
     if price.negative == "allow":
         return "usage below zero is given back"
+    if price.currency in STEPS:
+        return f"{price.currency} is charged by {STEPS[price.currency]} alone"
     if price.model == "package":
         return _package(price)
     return _tiers(price)
@@ -54,7 +76,8 @@ def _tiers(price: Price) -> str | None:
 
 
 def unbillable(plan: Plan, currency: str) -> list[str]:
-    """What of a plan can be billed neither by the provider nor on its invoices, each with its price's key.
+    """What of a plan can be billed neither by the provider nor on its invoices, each with its price's key: amounts that cannot be charged,
+    and usage of another interval.
 
     Usage is closed once a period, and so is what is rated here: a yearly minimum in a plan whose usage is closed each month would be
     charged twelve times, and a total of the year is none of its months.
@@ -63,10 +86,27 @@ def unbillable(plan: Plan, currency: str) -> list[str]:
     closing = {price.interval for price in [one for one in sold if one.meter is not None] or sold}
     interval = "year" if closing == {"year"} else "month"
     return [
-        f"{price.key}: interval = {price.interval!r} in a plan whose usage is billed each {interval}"
-        for price in plan.prices
-        if price.currency == currency and price.meter is not None and price.interval != interval
+        *_unchargeable(plan, currency),
+        *(
+            f"{price.key}: interval = {price.interval!r} in a plan whose usage is billed each {interval}"
+            for price in plan.prices
+            if price.currency == currency and price.meter is not None and price.interval != interval
+        ),
     ]
+
+
+def unbillable_prices(plans: Iterable[Plan]) -> Iterator[str]:
+    """`unbillable` of all plans and currencies, each with its place in the catalog."""
+    for plan in plans:
+        for currency in sorted({price.currency for price in plan.prices}):
+            yield from (f"plans.{plan.key}.prices.{fault}" for fault in unbillable(plan, currency))
+
+
+def _unchargeable(plan: Plan, currency: str) -> Iterator[str]:
+    for price in sold_prices(plan, currency):
+        amount = price.flat_amount
+        if amount is not None and charged(amount, currency) != amount:
+            yield f"{price.key}: flat_amount = {amount} {currency}, which is charged by {STEPS[currency]} alone"
 
 
 def tiers_with_allowance(price: Price) -> tuple[Tier, ...]:

@@ -20,6 +20,9 @@ _MINIMUM = {
 }  # fmt: skip
 """Smallest amounts that can be charged (https://docs.stripe.com/currencies#minimum-and-maximum-charge-amounts)."""
 
+_STEP = {**dict.fromkeys(("bhd", "jod", "kwd", "omr", "tnd"), 10), "isk": 100, "ugx": 100}
+"""By how many of the smallest unit amounts are charged (https://docs.stripe.com/currencies, three decimals and special cases)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -160,7 +163,8 @@ def tax(amount: int, percentage: float | str | Decimal, *, inclusive: bool) -> i
 def due(total: int, balance: int, currency: str, *, charged: bool = True) -> tuple[int, int]:
     """What an invoice asks for, and the customer's balance after it.
 
-    A negative balance is credit. What is below nothing becomes credit; what is below the smallest charge is owed with the next invoice.
+    A negative balance is credit. What is below nothing becomes credit; what is below the smallest charge is owed with the next invoice,
+    and so is (or becomes credit) what rounding to an amount that can be charged leaves.
 
     Args:
         charged: false for an invoice that is sent and paid otherwise, for which no charge is too small.
@@ -168,4 +172,10 @@ def due(total: int, balance: int, currency: str, *, charged: bool = True) -> tup
     owed = total + balance
     if owed <= 0 or (charged and owed < _MINIMUM.get(currency, 50)):
         return 0, owed
-    return owed, 0
+    asked = share(1, owed, step(currency)) * step(currency)
+    return asked, owed - asked
+
+
+def step(currency: str) -> int:
+    """The smallest amount that can be charged."""
+    return _STEP.get(currency, 1)

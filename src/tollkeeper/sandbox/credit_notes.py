@@ -17,7 +17,7 @@ from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.refunds import make_refund
 from tollkeeper.sandbox.store import Object
-from tollkeeper.sandbox.support import listed, only
+from tollkeeper.sandbox.support import chargeable, listed, only
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
@@ -118,6 +118,7 @@ def make(world: World, params: dict[str, Any], *, kept: bool) -> Object:
     require_status(invoice, ("open", "paid", "uncollectible"), "credit")
     lines = _lines(world, invoice, params)
     amount = sum(line["amount"] for line in lines)
+    chargeable(amount, invoice["currency"])
     before = invoice["status"] != "paid"
     most = (
         invoice["amount_remaining"] if before else invoice["amount_paid"] - invoice["post_payment_credit_notes_amount"]

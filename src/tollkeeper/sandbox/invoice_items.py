@@ -12,7 +12,7 @@ from tollkeeper.sandbox.lists import page
 from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.store import Object
-from tollkeeper.sandbox.support import only
+from tollkeeper.sandbox.support import chargeable, only
 from tollkeeper.sandbox.texts import exact, product_name
 
 if TYPE_CHECKING:
@@ -153,6 +153,7 @@ def create(call: Call) -> Object:
         )
     if invoice is not None and invoice["customer"] != customer["id"]:
         raise invalid("The invoice belongs to another customer.", "invoice")
+    chargeable(times(quantity, unit), currency)
     period = params.get("period") or {}
     row = make_item(
         world, customer["id"], currency, times(quantity, unit), description=name, start=period.get("start"), end=period.get("end"),
@@ -186,6 +187,7 @@ def update(call: Call, invoiceitem: str) -> Object:
     if "metadata" in params:
         changes["metadata"] = merged(params["metadata"], row["metadata"])
     if "amount" in params:
+        chargeable(params["amount"], row["currency"])
         changes.update(amount=params["amount"], net_amount=params["amount"])
         changes["pricing"] = {**row["pricing"], "unit_amount_decimal": str(params["amount"])}
     if "quantity" in params:

@@ -17,7 +17,7 @@ from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.render import lazy
 from tollkeeper.sandbox.store import Object
-from tollkeeper.sandbox.support import listed, only
+from tollkeeper.sandbox.support import chargeable, listed, only
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
@@ -261,6 +261,7 @@ def create(call: Call) -> Object:
         raise invalid("The sandbox captures automatically.", "capture_method")
     if params["amount"] < 1:
         raise invalid("This value must be greater than or equal to 1.", "amount", "parameter_invalid_integer")
+    chargeable(params["amount"], params["currency"].lower())
     customer = params.get("customer")
     if customer is not None:
         world.require("customer", customer, "customer")

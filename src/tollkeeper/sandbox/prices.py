@@ -11,6 +11,7 @@ from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.render import hide
 from tollkeeper.sandbox.store import Object
+from tollkeeper.sandbox.support import chargeable
 
 KIND = "price"
 hide(KIND, "tiers", "currency_options")
@@ -154,6 +155,8 @@ def make(call: Call, params: dict[str, Any], param: str = "") -> Object:
     recurring = _recurring(call, params.get("recurring"), f"{param}." if param else "")
     unit, unit_decimal = amounts(params, "unit_amount", "")
     _check_scheme(params, scheme, recurring, unit_decimal, at)
+    if unit_decimal is not None and (recurring or {}).get("usage_type") != "metered":
+        chargeable(Decimal(unit_decimal), currency, at("unit_amount"))
     tiers = _tiers(params["tiers"]) if scheme == "tiered" else None
     lookup = params.get("lookup_key")
     product = params.get("product") or _product(call, params["product_data"])

@@ -11,7 +11,7 @@ from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.operations import Call, operation
 from tollkeeper.sandbox.render import lazy
 from tollkeeper.sandbox.store import Object
-from tollkeeper.sandbox.support import listed, only
+from tollkeeper.sandbox.support import chargeable, listed, only
 
 if TYPE_CHECKING:
     from tollkeeper.sandbox.world import World
@@ -29,6 +29,8 @@ def make_refund(
 ) -> Object:
     """Give back a charge or a part of it. Raises ApiError 400 for more than is left."""
     left = charge["amount"] - charge["amount_refunded"]
+    if amount is not None:
+        chargeable(amount, charge["currency"])
     amount = left if amount is None else amount
     if charge["refunded"] or left == 0:
         raise ApiError(400, f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")

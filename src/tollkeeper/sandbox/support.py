@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
+from tollkeeper.sandbox.arithmetic import step
 from tollkeeper.sandbox.errors import ApiError
 from tollkeeper.sandbox.store import Object
 
@@ -18,6 +20,19 @@ def only(params: dict[str, Any], served: Iterable[str], path: str = "") -> None:
             f"The sandbox does not do anything with this parameter of Stripe's: {', '.join(unserved)}",
             code="sandbox_unsupported",
             param=unserved[0],
+        )
+
+
+def chargeable(amount: Decimal | int, currency: str, param: str = "amount") -> None:
+    """Raises ApiError 400 for a given amount that is not charged: 5.124 kwd, or half a krona."""
+    by = step(currency)
+    if by > 1 and amount % by:
+        raise ApiError(
+            400,
+            f"Invalid amount. Charged amounts in {currency.upper()} must be evenly divisible by {by}. "
+            "See https://docs.stripe.com/currencies#special-cases for more information.",
+            code="invalid_charge_amount_no_decimal_compatible" if by == 100 else None,
+            param=param,
         )
 
 

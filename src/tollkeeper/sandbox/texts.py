@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _SIGNS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹", "aud": "A$", "cad": "CA$", "nzd": "NZ$"}
 _ZERO = frozenset(
-    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"]
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"]
 )
 _THREE = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 
 def digits(currency: str) -> int:
-    """Digits after the point as Stripe counts them (https://docs.stripe.com/currencies#zero-decimal)."""
+    """Digits after the point as Stripe writes them: https://docs.stripe.com/currencies#zero-decimal and, of isk and ugx, #special-cases."""
     return 0 if currency in _ZERO else 3 if currency in _THREE else 2
 
 

@@ -27,7 +27,7 @@ from tollkeeper.core.outbox import (
 )
 from tollkeeper.core.plans import Price
 from tollkeeper.core.ports import Repositories
-from tollkeeper.core.provider_prices import rated_here
+from tollkeeper.core.provider_prices import charged, rated_here
 from tollkeeper.core.rating import rate
 from tollkeeper.core.subscriptions import ENDED, in_trial
 from tollkeeper.services.clock import Clock
@@ -113,7 +113,8 @@ class Adjustments:
             if quantity is None:
                 continue
             before = [one for one in written if one.price == price.key and one.state != "rejected"]
-            amount = rate(price, quantity).amount - sum((one.amount for one in before), Decimal(0))
+            cost = rate(price, quantity).amount
+            amount = charged(cost, price.currency) - sum((one.amount for one in before), Decimal(0))
             lacking = quantity - sum((one.quantity or Decimal(0) for one in before), Decimal(0))
             if (before and not lacking and not amount) or (not before and not amount and not quantity):
                 continue
@@ -121,6 +122,7 @@ class Adjustments:
             reason = f"{name}, {_day(period.start)} to {_day(period.end)}"
             if before:
                 reason += f": {format_quantity(quantity - lacking)} of it billed before"
+            reason += _rounding(cost, price.currency)
             yield Lacking(price, lacking, amount, reason)
 
     def again(self, rows: Repositories, message: OutboxMessage, now: int) -> None:
@@ -265,6 +267,12 @@ def _draft(rows: Repositories, period: BillingPeriod) -> str | None:
         if one.state == "closing" and one.subscription == period.subscription and one.start != period.start
     ]
     return drafts[-1] if drafts else None
+
+
+def _rounding(cost: Decimal, currency: str) -> str:
+    """What is told of an amount that is not charged to the last digit."""
+    amount = charged(cost, currency)
+    return "" if amount == cost else f"; all of it costs {cost} {currency}, charged as {amount}"
 
 
 def _day(instant: int) -> str:

@@ -6,7 +6,7 @@ found by its name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -16,7 +16,7 @@ from tollkeeper.core.plans import Plan
 from tollkeeper.core.ports import Database, Repositories
 from tollkeeper.core.ports_money import ProviderObject
 from tollkeeper.core.provider_catalog import RETIRED, Change, Held, Kind, Thing, changes, event_name, wanted
-from tollkeeper.core.provider_prices import rated_here, unbillable
+from tollkeeper.core.provider_prices import rated_here, unbillable_prices
 
 KINDS: Final[tuple[Kind, ...]] = ("product", "meter", "price", "portal")
 EVENT_NAME: Final = "event_name"
@@ -89,7 +89,7 @@ class ProviderCatalog:
                 raise CatalogInvalid("No catalog is applied yet: tollkeeper catalog apply.")
             used = [rows.catalog.plan(*one) for one in rows.subscriptions.plans_in_use()]
             held = self._held(rows)
-        if wrong := [*_unbillable(current.catalog.plans.values())]:
+        if wrong := [*unbillable_prices(current.catalog.plans.values())]:
             raise CatalogInvalid(f"Prices that {self._shelf.name} cannot be made to bill: {'; '.join(wrong)}.")
         plans = [plan for plan in used if plan is not None]
         things = list(wanted(current.catalog, plans))
@@ -145,12 +145,6 @@ class ProviderCatalog:
 
     def _row(self, kind: str, key: str, id: str, fingerprint: str) -> ProviderObject:
         return ProviderObject(self._shelf.name, self._shelf.environment, kind, key, id, fingerprint, self._now_us())
-
-
-def _unbillable(plans: Iterable[Plan]) -> Iterator[str]:
-    for plan in plans:
-        for currency in sorted({price.currency for price in plan.prices}):
-            yield from (f"plans.{plan.key}.prices.{fault}" for fault in unbillable(plan, currency))
 
 
 def _rated_here(plans: list[Plan]) -> list[RatedHere]:
