@@ -61,6 +61,7 @@ def test_what_stripe_bills_is_what_our_rating_says(price: Price, quantity: Decim
 @given(any_price | tiered() | tiered("graduated", included=D(10)), near | used)
 def test_the_sandbox_makes_the_same_lines_of_money(price: Price, quantity: Decimal) -> None:
     assume(rated_here(price) is None)
+    assume(charged(price.flat_amount or D(0), price.currency) == (price.flat_amount or D(0)))  # else it is refused
     assume(quantity < 10**9)
     try:
         ours = rate(price, quantity)
