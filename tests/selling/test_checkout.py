@@ -171,6 +171,8 @@ async def test_cancel_pause_and_resume_by_the_api(shop: Shop, store: Storefront)
         assert later["bought"]["cancel_at"] == later["bought"]["period_end"]
         ended = (await client.post(f"{path}/cancel", json={"when": "now"})).json()
         assert ended["subscription"]["plan"] == "free"
+        assert (ended["bought"]["id"], ended["bought"]["status"]) == (later["bought"]["id"], "canceled")
+        assert ended["bought"]["ended_at"] is not None
         listed = (await client.get("/v1/invoices", params={"customer": "acme"})).json()["data"]
         assert [one["status"] for one in listed] == [
             "paid",

@@ -259,3 +259,14 @@ async def test_every_version_of_the_catalog_is_kept(api: httpx.AsyncClient) -> N
     assert ([version["version"] for version in rest["data"]], rest["next_cursor"]) == ([1], None)
     assert (await api.get("/v1/catalog/versions/1")).json()["toml"] == CATALOG
     assert_problem(await api.get("/v1/catalog/versions?cursor=x"), 400, "invalid_request")
+
+
+async def test_what_a_customer_has_is_told_without_a_provider_too(api: httpx.AsyncClient) -> None:
+    made = (await api.post("/v1/customers", json={"name": "Acme", "plan": "free"})).json()
+    path = f"/v1/customers/{made['id']}/subscription"
+    for asked, environment in ({}, "live"), ({"environment": "test"}, "test"):
+        told = (await api.get(path, params=asked)).json()
+        assert (told["environment"], told["bought"], told["grace_until"]) == (environment, None, None)
+        assert (told["subscription"]["plan"], told["subscription"]["environment"]) == ("free", environment)
+    assert (await api.get("/v1/customers/nobody/subscription")).status_code == 404
+    assert (await api.post(f"{path}/cancel", json={})).json()["code"] == "provider_missing"

@@ -45,11 +45,15 @@ MONTHS: Final[Mapping[str, int]] = {"month": 1, "year": 12}
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a customer has in one environment: our subscription, and what of the provider's it follows (None: it was not bought there)."""
+    """What a customer has in one environment: our subscription, and what of the provider's it follows (None: it was not bought there).
+
+    `ended`: where nothing bought is running, what ended last.
+    """
 
     environment: Environment
     subscription: Subscription | None
     bought: KnownSubscription | None
+    ended: KnownSubscription | None = None
 
 
 Action = Literal["buy", "change", "current", "none"]
@@ -256,7 +260,10 @@ class Checkouts:
             known = rows.provider_subscriptions.of(environment, customer)
         ours = current[0] if current else None
         bought = next((one for one in known if ours is not None and one.subscription == ours.id), None)
-        return Standing(environment, ours, bought or _running(known))
+        bought = bought or _running(known)
+        over = [one for one in known if one.ended_at is not None] if bought is None else []
+        ended = max(over, key=lambda one: (one.ended_at or 0, one.created_at), default=None)
+        return Standing(environment, ours, bought, ended)
 
     def change(self, customer: str, plan: str, when: When | None = None) -> Standing:
         """Another plan. `when` None: at once when it costs more each month, at the end of the period when it costs less.

@@ -15,7 +15,7 @@ from tollkeeper.web.api.customers import CustomerId, SubscriptionShown
 from tollkeeper.web.api.shapes import EnvironmentName, Instant, Sent, Shown
 from tollkeeper.web.api.stripe import FAILURES
 from tollkeeper.web.errors import documented
-from tollkeeper.web.routes import AdminRoute, MoneyDep
+from tollkeeper.web.routes import AdminRoute, CustomersDep, MoneyDep
 
 router = APIRouter(prefix="/v1/customers", tags=["Selling"], route_class=AdminRoute)
 
@@ -57,7 +57,10 @@ class BoughtShown(Shown):
 
 
 class StandingShown(Shown):
-    """What a customer has: `subscription` is what the gate goes by, `bought` what it follows from (null: bought at no provider)."""
+    """What a customer has: `subscription` is what the gate goes by, `bought` what it follows from.
+
+    Where nothing bought is running, `bought` is what ended last; null: nothing was ever bought at the provider.
+    """
 
     environment: EnvironmentName
     subscription: SubscriptionShown | None
@@ -66,12 +69,12 @@ class StandingShown(Shown):
 
     @classmethod
     def of(cls, standing: Standing) -> StandingShown:
-        ours = standing.subscription
+        ours, bought = standing.subscription, standing.bought or standing.ended
         return cls(
             environment=standing.environment,
             subscription=None if ours is None else SubscriptionShown.of(ours),
             grace_until=None if ours is None else ours.grace_until,
-            bought=None if standing.bought is None else BoughtShown.of(standing.bought),
+            bought=None if bought is None else BoughtShown.of(bought),
         )
 
 
@@ -90,14 +93,18 @@ class Cancel(Sent):
     when: When = Field("period_end", examples=["period_end"])
 
 
-@router.get(
-    "/{customer}/subscription", summary="Get what a customer bought", responses=documented(404, "provider_missing")
-)
+@router.get("/{customer}/subscription", summary="Get what a customer has", responses=documented(404))
 def get_subscription(
-    customer: CustomerId, money: MoneyDep, environment: Annotated[Environment | None, Query()] = None
+    customer: CustomerId,
+    money: MoneyDep,
+    customers: CustomersDep,
+    environment: Annotated[Environment | None, Query()] = None,
 ) -> StandingShown:
-    """Of the environment of the provider's account, when none is named."""
-    return StandingShown.of(selling(money).standing(customer, environment))
+    """Of the environment of the provider's account when none is named; without a provider, of `live`."""
+    if money.checkouts is None:
+        environment = environment or "live"
+        return StandingShown.of(Standing(environment, customers.get(customer).subscription(environment), None))
+    return StandingShown.of(money.checkouts.standing(customer, environment))
 
 
 @router.post(
