@@ -22,8 +22,8 @@ check: $(VENV)/dev.done ## lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-soak: $(VENV)/dev.done ## the long proofs in full: hundreds of kills, big growth
-	TOLLKEEPER_SOAK=1 $(BIN)/python -m pytest tests/proofs
+soak: $(VENV)/dev.done ## the long proofs in full: hundreds of kills, big growth, rehearsed years of invoices
+	TOLLKEEPER_SOAK=1 $(BIN)/python -m pytest tests/proofs tests/accounts
 
 bench: $(VENV)/bench.done ## compare side by side, print ratios, keep JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -89,6 +89,7 @@ class House:
 
     zone = "UTC"
     coupon: str | None = None
+    currency: str | None = None
 
     def __init__(self, folder: Path, running: Running, catalog: str = CATALOG) -> None:
         self.running = running
@@ -99,8 +100,13 @@ class House:
         self.money = Money(self.toll, settings)
         assert self.money.provider_catalog is not None
         self.money.provider_catalog.apply()
-        self.toll.customers.create(id="acme", name="Acme", email="ops@acme.example", plan="free", zone=self.zone)
+        self.customer("acme", self.currency)
         self.browser = httpx.Client()
+
+    def customer(self, id: str, currency: str | None = None) -> None:
+        self.toll.customers.create(
+            id=id, name=id, email="ops@acme.example", plan="free", currency=currency, zone=self.zone
+        )
 
     def at(self, when: datetime) -> None:
         self.spine.time.now = int(when.timestamp()) * 1_000_000_000
@@ -128,9 +134,9 @@ class House:
             while money.dispatcher.run_once():
                 pass
 
-    def buy(self, plan: str) -> None:
+    def buy(self, plan: str, customer: str = "acme") -> None:
         assert self.money.checkouts is not None
-        url = str(self.money.checkouts.buy("acme", plan, coupon=self.coupon).document["url"])
+        url = str(self.money.checkouts.buy(customer, plan, coupon=self.coupon).document["url"])
         shown = set(re.findall(r'name="([a-z_]+)"', self.browser.get(url).text))
         typed = {
             "email": "ops@acme.example",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from tollkeeper.sandbox.discounts import in_force
 from tollkeeper.sandbox.errors import ApiError, invalid
 from tollkeeper.sandbox.invoice_items import make_item, pending
 from tollkeeper.sandbox.invoice_object import blank
@@ -51,7 +52,8 @@ def upcoming(
             place(item, *full_period(item, ahead["billing_cycle_anchor"], end))
             sources.append(licensed_source(ahead, item))
     start = min(item["current_period_start"] for item in items_of(subscription))
-    invoice = invoice_for(world, subscription, "upcoming", sources, start, end)
+    lasting = {**subscription, "discounts": in_force(world, subscription["discounts"], end)}
+    invoice = invoice_for(world, lasting, "upcoming", sources, start, end)
     invoice["created"] = end
     with_items(world, invoice, prorations or [])
     invoice["next_payment_attempt"] = end + 3600 if now < end else now

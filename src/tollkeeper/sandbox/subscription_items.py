@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tollkeeper.sandbox.arithmetic import half_up, rated
 from tollkeeper.sandbox.billing_periods import period_at
-from tollkeeper.sandbox.discounts import coupon_of
+from tollkeeper.sandbox.discounts import coupon_of, in_force
 from tollkeeper.sandbox.errors import invalid
 from tollkeeper.sandbox.metadata import merged
 from tollkeeper.sandbox.store import Object
@@ -121,13 +121,13 @@ def full_period(item: Object, anchor: int, instant: int) -> tuple[int, int]:
 
 
 def advance_amount(world: World, subscription: Object, item: Object) -> int:
-    """What a full period of a licensed item costs, after the subscription's discounts in percent."""
+    """What a full period of a licensed item costs, after the discounts in percent that the subscription has now."""
     amount = sum(piece.amount for piece in rated(item["price"], Decimal(item["quantity"])))
     return net(world, subscription, amount, item["price"]["product"])
 
 
 def net(world: World, subscription: Object, amount: int, product: str) -> int:
-    for id in subscription["discounts"]:
+    for id in in_force(world, subscription["discounts"], world.now(subscription)):
         discount = world.store.get("discount", id)
         coupon = coupon_of(world, discount) if discount else {}
         products = (coupon.get("applies_to") or {}).get("products")

@@ -74,6 +74,11 @@ def make(
         )  # fmt: skip
     subscription = blank_subscription(world, customer, params, id, items, currency, anchor, trial_end, now)
     subscription["default_payment_method"] = default["id"] if default else None
+    discounts = params.get("discounts")
+    if checkout is None:
+        subscription["discounts"] = redeem_all(world, discounts, currency, customer["id"], subscription=id)
+    else:
+        subscription["discounts"] = list(discounts or [])
     for item in items:
         start, end = full_period(item, anchor, now)
         place(item, now, first_end or end)
@@ -84,11 +89,6 @@ def make(
             elif first_end:
                 amount = share(amount, first_end - now, end - start)
             item["_debits"] = [{"amount": amount, "start": now, "end": item["current_period_end"]}]
-    discounts = params.get("discounts")
-    if checkout is None:
-        subscription["discounts"] = redeem_all(world, discounts, currency, customer["id"], subscription=id)
-    else:
-        subscription["discounts"] = list(discounts or [])
     sources = _first_sources(world, subscription, params, first_end, now)
     invoice = _first_invoice(world, customer, subscription, sources)
     _check_payable(world, invoice, subscription, method, params)
