@@ -98,7 +98,9 @@ class Money:
             "outbox_retention", self.outbox.forget, OUTBOX_RETENTION_SECONDS, again_after=INBOX_RETENTION_PAUSE
         )
         self.steps.append(forget)
-        own = Step("own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE)
+        own = Step(  # the first run writes down from when on invoices are issued
+            "own_invoices", self.invoicing.run_once, OWN_INVOICES_SECONDS, again_after=OWN_INVOICES_PAUSE, at_start=True
+        )
         if settings.stripe_secret_key is None:
             self.steps.append(own)
             return

@@ -24,6 +24,17 @@ def counting(answers: list[bool | Exception]) -> tuple[Callable[[], bool], list[
     return run_once, calls
 
 
+def test_a_step_is_first_due_after_its_interval_or_a_minute_and_at_once_where_that_matters() -> None:
+    ran = {name: threading.Event() for name in ("now", "soon")}
+    now = Step("now", lambda: bool(ran["now"].set()), every=300, at_start=True)
+    soon = Step("soon", lambda: bool(ran["soon"].set()), every=300)
+    runner = Runner([soon, now], ManualClock().clock)
+    runner.start()
+    assert ran["now"].wait(10)
+    runner.stop()
+    assert not ran["soon"].is_set()
+
+
 def test_a_step_runs_when_due_and_again_at_once_while_it_says_so() -> None:
     manual = ManualClock()
     run_once, calls = counting([True, True, False])

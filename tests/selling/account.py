@@ -107,6 +107,8 @@ class Account:
         return f"https://billing.example/{customer}"
 
     def subscription(self, subscription: str) -> ProviderSubscription:
+        if subscription not in self.contracts:
+            raise NotFound(f"no {subscription}")
         return self.contracts[subscription]
 
     def subscriptions(self, customer: str | None = None) -> Iterator[ProviderSubscription]:

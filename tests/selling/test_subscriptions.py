@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,36 @@ def test_after_the_end_the_fallback_plan_holds_and_nothing_brings_the_subscripti
     shop.deliver_all([*late, stale])
     assert shop.state() == state
     assert check() == "VALID"
+
+
+@pytest.mark.parametrize("provider_has", ["nothing", "it as active", "it as ended"])
+def test_an_end_that_was_told_holds_whatever_is_read_of_it_then(shop: Shop, provider_has: str) -> None:
+    cus = shop.customer()
+    sub = shop.account.begin(cus, PRO)
+    shop.deliver_all()
+    active = shop.account.contracts[sub]
+    shop.move(days=10)
+    ended = shop.now - shop.now % 1_000_000
+    shop.account.end(sub)
+    (event,) = [one for one in shop.account.happened if one.type == "customer.subscription.deleted"]
+    object = {
+        "id": sub,
+        "object": "subscription",
+        "status": "canceled",
+        "ended_at": ended // 1_000_000,
+        "customer": cus,
+    }
+    event = event._replace(payload=json.dumps({"id": event.id, "data": {"object": object}}).encode())
+    canceled = shop.account.contracts.pop(sub)
+    if provider_has != "nothing":
+        shop.account.contracts[sub] = active if provider_has == "it as active" else canceled
+    shop.deliver(event)
+    assert shop.contract() == ("free", "active")
+    assert [end for _, end, *_ in shop.state()["periods"]] == [ended]
+    shop.account.contracts[sub] = active
+    shop.move(seconds=1)
+    shop.deliver(event._replace(id="evt_late", type="customer.subscription.updated"))
+    assert shop.contract() == ("free", "active")
 
 
 def test_the_final_invoice_after_a_cancellation_is_recorded_and_bills_the_last_period(shop: Shop) -> None:

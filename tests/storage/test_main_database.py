@@ -60,7 +60,7 @@ FILLED["0003"] = [
     "INSERT INTO usage_reports VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '0', NULL, 1, 7, 1760000000000000)",
     "INSERT INTO watermarks VALUES ('reports', 7, 1760000000000000)",
     "INSERT INTO outbox_messages VALUES ('out_1', 'live', 'meter_event', 'acme/calls', 'i1', '{}', 5, 1760000000000000,"
-    " 1760000000000000, 'pending', 0, NULL, 0, NULL, NULL, NULL, NULL, 'acme', 'calls', 1760000000000000, '12.5')",
+    " 1760000000000000, 'pending', 1, 0, NULL, 0, NULL, NULL, NULL, NULL, 'acme', 'calls', 1760000000000000, '12.5')",
     "INSERT INTO inbox_events VALUES ('stripe', 'evt_1', 'live', 'invoice.paid', 'in_1', 1760000000000000, 1760000000000000, x'7b7d',"
     " 'pending', 0, 1760000000000000, NULL, NULL)",
     "INSERT INTO object_leases VALUES ('stripe', 'live', 'in_1', 1760000000000000, 1)",

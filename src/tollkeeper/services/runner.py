@@ -16,10 +16,14 @@ STOP_SECONDS = 1.0
 
 
 class Step:
-    """`run_once()` works for a fraction of a second at most; true: come back in `again_after` seconds, false: in `every`."""
+    """`run_once()` works for a fraction of a second at most; true: come back in `again_after` seconds, false: in `every`.
+
+    `at_start`: due as soon as the runner starts, for what must not be put off by a process that is started for moments only.
+    """
 
     __slots__ = (
         "again_after",
+        "at_start",
         "due",
         "every",
         "failures",
@@ -30,11 +34,20 @@ class Step:
         "succeeded_at",
     )
 
-    def __init__(self, name: str, run_once: Callable[[], bool], every: float, again_after: float = 0.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        run_once: Callable[[], bool],
+        every: float,
+        again_after: float = 0.0,
+        *,
+        at_start: bool = False,
+    ) -> None:
         self.name = name
         self.run_once = run_once
         self.every = every
         self.again_after = again_after
+        self.at_start = at_start
         self.due = 0.0
         self.runs = 0
         self.failures = 0
@@ -57,10 +70,10 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Drive the steps on a thread of this process until `stop`; each is first due after its interval, or a minute."""
+        """Drive the steps on a thread of this process until `stop`; each is first due after its interval, or a minute, or at once."""
         now = self._now()
         for step in self.steps:
-            step.due = now + self._jittered(min(step.every, FIRST_SECONDS))
+            step.due = now + (0.0 if step.at_start else self._jittered(min(step.every, FIRST_SECONDS)))
         self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 

@@ -110,7 +110,19 @@ def _invoices(provider: Provider, subscription: ProviderSubscription) -> list[Pr
 
 
 def _read_subscription(provider: Provider, event: InboxEvent, begun: int) -> Read:
-    return read_contract(provider, _about(event), begun)
+    """An end is told once and for good: it holds even where the provider no longer has the subscription, or not yet as ended."""
+    about = _about(event)
+    told = _object(event)
+    ended = None
+    if event.type == "customer.subscription.deleted" and told.get("status") == "canceled":
+        at = told.get("ended_at")
+        ended = (about, min(begun, at * 1_000_000 if isinstance(at, int) else event.created_at))
+    try:
+        return replace(read_contract(provider, about, begun), ended=ended)
+    except NotFound:
+        if ended is None:
+            raise
+        return Read(begun, ended=ended)
 
 
 def _read_invoice(provider: Provider, event: InboxEvent, begun: int) -> Read:

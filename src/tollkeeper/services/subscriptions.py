@@ -58,7 +58,8 @@ _SETTLED: Final = frozenset({"paid", "void"})
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What the provider has now, read from `begun` (µs) on. `gone`: an invoice that it has no longer."""
+    """What the provider has now, read from `begun` (µs) on. `gone`: an invoice that it has no longer; `ended`: a subscription whose end
+    its event told, and when."""
 
     begun: int
     subscriptions: Sequence[ProviderSubscription] = ()
@@ -67,6 +68,7 @@ class Read:
     charge: ProviderCharge | None = None
     dispute: ProviderDispute | None = None
     gone: str | None = None
+    ended: tuple[str, int] | None = None
     failed: bool = False
 
     @property
@@ -123,6 +125,8 @@ class Subscriptions:
             return None
         for subscription in read.subscriptions:
             self._keep_subscription(rows, environment, customer, subscription, read.begun, now)
+        if read.ended is not None:
+            self._keep_end(rows, environment, *read.ended)
         for invoice in read.invoices:
             self._keep_invoice(rows, environment, customer, invoice, read.begun, now)
         if read.gone is not None and (lost := rows.invoices.get(environment, read.gone)) is not None:
@@ -198,6 +202,10 @@ class Subscriptions:
         for one in read.subscriptions:  # known from before, when the provider's customer was another
             if (have := rows.provider_subscriptions.get(self.provider, environment, one.id)) is not None:
                 return have.customer
+        if read.ended is not None:
+            have = rows.provider_subscriptions.get(self.provider, environment, read.ended[0])
+            if have is not None:
+                return have.customer
         for invoice in read.invoices:
             if (kept := rows.invoices.get(environment, invoice.id)) is not None:
                 return kept.customer
@@ -229,6 +237,11 @@ class Subscriptions:
         kept = newer(have, known(self.provider, environment, customer, plan, read, begun, ours), now)
         if kept is not None:
             rows.provider_subscriptions.put(kept)
+
+    def _keep_end(self, rows: Repositories, environment: Environment, subscription: str, at: int) -> None:
+        have = rows.provider_subscriptions.get(self.provider, environment, subscription)
+        if have is not None and have.ended_at is None:
+            rows.provider_subscriptions.put(replace(have, status="canceled", ended_at=at))
 
     def _plan_of(self, rows: Repositories, environment: Environment, prices: Sequence[str]) -> tuple[str, int] | None:
         """The plan version that most of the prices are of; None when none of them is ours."""

@@ -119,8 +119,8 @@ watermarks = Table(
 )
 
 # A side effect owed to the outside. Messages of a lane go one after another: one is at its head, the others are queued behind; the index
-# holds it. `doubt_since`: since when the provider may have it without our knowing.
-_HEAD = "status = 'pending' OR status = 'sending' OR status = 'unknown'"
+# holds it. `head` follows from the status; the index is of it, because a claim that changes the status alone then leaves the index alone.
+# `doubt_since`: since when the provider may have it without our knowing.
 _WATCHED = "status = 'sending' OR status = 'unknown' OR status = 'rejected' OR status = 'too_old' OR status = 'dead'"
 outbox_messages = Table(
     "outbox_messages",
@@ -135,6 +135,7 @@ outbox_messages = Table(
     Column("created_at", INSTANT, nullable=False),
     Column("due_at", INSTANT, nullable=False),
     Column("status", Text, nullable=False),
+    Column("head", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("lease_until", INSTANT),
     Column("fence", Integer, nullable=False),
@@ -151,8 +152,13 @@ outbox_messages = Table(
         "status IN ('queued', 'pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
         name="status",
     ),
+    CheckConstraint(
+        "head IN (0, 1) AND (head = 1) = (status = 'pending' OR status = 'sending' OR status = 'unknown')", name="head"
+    ),
     Index("uq_outbox_messages_identifier", "topic", "identifier", unique=True),
-    Index("uq_outbox_messages_lane", "lane", unique=True, sqlite_where=text(_HEAD), postgresql_where=text(_HEAD)),
+    Index(
+        "uq_outbox_messages_lane", "lane", unique=True, sqlite_where=text("head = 1"), postgresql_where=text("head = 1")
+    ),
     Index(
         "ix_outbox_messages_queued",
         "lane",

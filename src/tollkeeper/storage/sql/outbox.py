@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Row, func, select, text, tuple_
 
@@ -17,15 +17,17 @@ from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import DELIVERED, OPEN, PRIORITIES, STATUSES, OutboxMessage, Settlement, Status
 from tollkeeper.storage.sql.money_tables import outbox_messages
 
-_NAMES = tuple(column.name for column in outbox_messages.c)
-_HEAD = "status = 'pending' OR status = 'sending' OR status = 'unknown'"
+_NAMES = tuple(column.name for column in outbox_messages.c if column.name != "head")
+_AT_HEAD: Final = frozenset[Status]({"pending", "sending", "unknown"})
 _COLUMNS = ", ".join(_NAMES)
-_STATUS = f"""CASE WHEN :status = 'pending' AND EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))
-    THEN 'queued' ELSE :status END"""  # noqa: S608 - constants only
+_SELECT = select(*(outbox_messages.c[name] for name in _NAMES))
+_LANE_IS_TAKEN = "EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND head = 1)"
+_STATUS = f"CASE WHEN :status = 'pending' AND {_LANE_IS_TAKEN} THEN 'queued' ELSE :status END"
 _PUT = text(
-    f"""INSERT INTO outbox_messages ({_COLUMNS})
-    SELECT {", ".join(_STATUS if name == "status" else f":{name}" for name in _NAMES)} WHERE true
-    ON CONFLICT (topic, identifier) DO NOTHING"""
+    f"""INSERT INTO outbox_messages ({_COLUMNS}, head)
+    SELECT {_COLUMNS}, CASE WHEN status = 'pending' OR status = 'sending' OR status = 'unknown' THEN 1 ELSE 0 END
+    FROM (SELECT {", ".join(f"{_STATUS if name == 'status' else f':{name}'} AS {name}" for name in _NAMES)}) AS one WHERE true
+    ON CONFLICT (topic, identifier) DO NOTHING"""  # noqa: S608 - constants only
 )
 _CLAIM = text(
     f"""UPDATE outbox_messages SET status = 'sending', lease_until = :lease_until, fence = fence + 1, attempts = attempts + 1,
@@ -61,34 +63,37 @@ _WAITING = text(
     OR EXISTS (SELECT 1 FROM outbox_messages WHERE status = 'unknown' AND due_at <= :now AND environment = :environment)
     OR EXISTS (SELECT 1 FROM outbox_messages WHERE status = 'sending' AND lease_until <= :now)"""  # noqa: S608
 )
-_SETTLE = text(
-    """UPDATE outbox_messages SET status = :status, due_at = :due_at, error = :error, settled_at = :settled_at, lease_until = NULL,
+_SETTLED = """status = :status, due_at = :due_at, error = :error, settled_at = :settled_at, lease_until = NULL,
     doubt_since = :doubt_since
     WHERE id = :id AND fence = :fence AND (status = 'sending' OR status = 'unknown')"""
-)
+_STAY = text(f"UPDATE outbox_messages SET {_SETTLED}")  # noqa: S608 - constants only
+_LEAVE = text(f"UPDATE outbox_messages SET head = 0, {_SETTLED}")  # noqa: S608 - constants only
 _NEXT = text(
-    f"""UPDATE outbox_messages SET status = 'pending'
+    f"""UPDATE outbox_messages SET status = 'pending', head = 1
     WHERE id = (SELECT id FROM outbox_messages WHERE lane = :lane AND status = 'queued' ORDER BY priority, id LIMIT 1)
-    AND NOT EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))"""  # noqa: S608 - constants only
+    AND NOT {_LANE_IS_TAKEN}"""  # noqa: S608 - constants only
 )
 _HURRY = text(
     """UPDATE outbox_messages SET priority = 0, due_at = CASE WHEN due_at < :now THEN due_at ELSE :now END
     WHERE environment = :environment AND customer = :customer
     AND (status = 'queued' OR status = 'pending' OR status = 'unknown')"""
 )
-_REJECT = text("UPDATE outbox_messages SET status = 'rejected', error = :error, settled_at = :now WHERE id = :id")
-_WITHDRAW = text("UPDATE outbox_messages SET status = 'carried_forward', settled_at = :now WHERE id = :id")
+_REJECT = text(
+    "UPDATE outbox_messages SET status = 'rejected', head = 0, error = :error, settled_at = :now WHERE id = :id"
+)
+_WITHDRAW = text("UPDATE outbox_messages SET status = 'carried_forward', head = 0, settled_at = :now WHERE id = :id")
 _REPLACED = text(
-    "UPDATE outbox_messages SET status = 'carried_forward', error = :error, settled_at = :now WHERE id = :id"
+    "UPDATE outbox_messages SET status = 'carried_forward', head = 0, error = :error, settled_at = :now WHERE id = :id"
 )
 _SET_ASIDE = text(
-    """UPDATE outbox_messages SET status = 'carried_forward', settled_at = :now
+    """UPDATE outbox_messages SET status = 'carried_forward', head = 0, settled_at = :now
     WHERE environment = :environment AND customer = :customer AND meter = :meter AND period_start = :period_start
     AND (status = 'rejected' OR status = 'dead')"""
 )
 _REPLAY = text(
-    f"""UPDATE outbox_messages SET status = CASE WHEN EXISTS (SELECT 1 FROM outbox_messages WHERE lane = :lane AND ({_HEAD}))
-    THEN 'queued' ELSE :status END, due_at = :now, attempts = 0, error = NULL, settled_at = NULL, lease_until = NULL
+    f"""UPDATE outbox_messages SET status = CASE WHEN {_LANE_IS_TAKEN} THEN 'queued' ELSE :status END,
+    head = CASE WHEN {_LANE_IS_TAKEN} THEN 0 ELSE 1 END,
+    due_at = :now, attempts = 0, error = NULL, settled_at = NULL, lease_until = NULL
     WHERE id = :id AND status = 'dead'"""  # noqa: S608 - constants only
 )
 _OF_PERIOD = "environment = :environment AND customer = :customer AND period_start = :period_start"
@@ -179,7 +184,8 @@ class SqlOutbox:
                 "settled_at": None if one.status in OPEN else now,
                 "doubt_since": None if one.certain else message.doubt_since,
             }
-            written = bool(self._connection.execute(_SETTLE, values).rowcount)
+            statement = _STAY if one.status in _AT_HEAD else _LEAVE
+            written = bool(self._connection.execute(statement, values).rowcount)
             if written and one.status not in OPEN:
                 self._connection.execute(_NEXT, {"lane": message.lane})
             done.append(written)
@@ -201,7 +207,7 @@ class SqlOutbox:
         self, environment: Environment, customer: str, period_start: int, now: int, meter: str | None = None
     ) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c
-        query = select(outbox_messages).where(
+        query = _SELECT.where(
             columns.environment == environment,
             columns.customer == customer,
             columns.period_start == period_start,
@@ -251,7 +257,7 @@ class SqlOutbox:
 
     def taken(self, environment: Environment, meter: str, start: int, end: int) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c
-        query = select(outbox_messages).where(
+        query = _SELECT.where(
             columns.environment == environment,
             columns.meter == meter,
             columns.status.in_(DELIVERED),
@@ -280,8 +286,7 @@ class SqlOutbox:
     ) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c
         query = (
-            select(outbox_messages)
-            .where(
+            _SELECT.where(
                 columns.environment == environment,
                 columns.customer == customer,
                 columns.meter == meter,
@@ -294,7 +299,7 @@ class SqlOutbox:
 
     def list(self, status: Status | None, topic: str | None, before: str | None, most: int) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c
-        query = select(outbox_messages).order_by(columns.id.desc()).limit(most)
+        query = _SELECT.order_by(columns.id.desc()).limit(most)
         if status is not None:
             query = query.where(text(f"status = '{status}'") if status in STATUSES else text("false"))
         if topic is not None:
@@ -329,7 +334,7 @@ class SqlOutbox:
         return made
 
     def _one(self, which: Any) -> OutboxMessage | None:
-        row = self._connection.execute(select(outbox_messages).where(which)).one_or_none()
+        row = self._connection.execute(_SELECT.where(which)).one_or_none()
         return None if row is None else _message(row)
 
 

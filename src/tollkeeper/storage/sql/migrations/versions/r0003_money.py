@@ -114,7 +114,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name="pk_watermarks"),
         sqlite_strict=True,
     )
-    head = sa.text("status = 'pending' OR status = 'sending' OR status = 'unknown'")
+    head = sa.text("head = 1")
     watched = sa.text(
         "status = 'sending' OR status = 'unknown' OR status = 'rejected' OR status = 'too_old' OR status = 'dead'"
     )
@@ -130,6 +130,7 @@ def upgrade() -> None:
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("due_at", INSTANT, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
+        sa.Column("head", sa.Integer, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("lease_until", INSTANT),
         sa.Column("fence", sa.Integer, nullable=False),
@@ -146,6 +147,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "status IN ('queued', 'pending', 'sending', 'unknown', 'sent', 'confirmed', 'rejected', 'too_old', 'carried_forward', 'dead')",
             name="status",
+        ),
+        sa.CheckConstraint(
+            "head IN (0, 1) AND (head = 1) = (status = 'pending' OR status = 'sending' OR status = 'unknown')",
+            name="head",
         ),
         sqlite_strict=True,
     )
