@@ -75,6 +75,11 @@ def cost(price: Price, used: Fraction, currency: str) -> int:
     return sum(lines(price, used, currency))
 
 
+def charged(amount: int, currency: str) -> int:
+    """Dinars are charged by ten of the smallest unit (https://docs.stripe.com/currencies#minor-units)."""
+    return rounded(Fraction(amount, 10)) * 10 if DIGITS[currency] == 3 else amount
+
+
 def part(amount: int, left: Fraction, whole: Fraction) -> int:
     """What of an amount falls on the time that is left."""
     return rounded(Fraction(amount) * left / whole)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from accounts.accountant import cost, later, lines, minor, part, percent, rounded
+from accounts.accountant import DIGITS, charged, cost, later, lines, minor, part, percent, rounded
 
 METERS = """
 [meters.calls]
@@ -143,7 +143,8 @@ class Account:
     def _amounts(self, price: Price, used: Fraction) -> list[int]:
         found = lines(price, used, self.currency)
         if rated_here(price):
-            return [sum(found)] if sum(found) else []
+            whole = charged(sum(found), self.currency)
+            return [whole] if whole else []
         return found
 
     def _flat(self, plan: Plan, at: datetime, fresh: bool) -> list[int]:
@@ -289,8 +290,8 @@ class Account:
                 now, before = self.used(price["meter"], period.start, period.end), period.billed[price["key"]]
                 if now == before:
                     continue
-                paid = 0 if before is None else cost(price, before, self.currency)
-                owed = cost(price, now, self.currency) - paid
+                paid = 0 if before is None else charged(cost(price, before, self.currency), self.currency)
+                owed = charged(cost(price, now, self.currency), self.currency) - paid
                 period.billed[price["key"]] = now
                 if not owed:
                     continue
@@ -305,6 +306,8 @@ class Account:
 
 def rated_here(price: Mapping[str, Any]) -> bool:
     """What Stripe's prices cannot say (https://docs.stripe.com/api/prices): one line of its own."""
+    if DIGITS[price["currency"]] == 3:
+        return True
     if any(name in price for name in ("minimum", "maximum", "quantity_round")):
         return True
     if price["model"] in ("volume", "package") and "included" in price:
@@ -325,6 +328,7 @@ def plans(chance: random.Random) -> list[Plan]:
         fee = chance.choice([0, 5, 9.99, 30, 49, 120])
         found.append(Plan(f"p{number}", _prices(chance, fee + number)))
     found[1].trial_days = 7
+    found[5].prices = found[5].of("usd") + found[5].of("jpy")  # usage that is rated here has the interval of its plan
     for price in found[5].prices:
         if price["model"] == "flat":
             price["interval"] = "year"
@@ -350,7 +354,7 @@ def _prices(chance: random.Random, fee: float) -> list[Price]:
     }
     for currency in CURRENCIES:
         if fee:
-            amount = {"usd": f"{fee:.2f}", "jpy": str(round(fee * 150)), "kwd": f"{fee * 0.307:.3f}"}[currency]
+            amount = {"usd": f"{fee:.2f}", "jpy": str(round(fee * 150)), "kwd": f"{fee * 0.307:.2f}"}[currency]
             found.append({"key": f"fee_{currency}", "model": "flat", "currency": currency, "flat_amount": amount})
         for meter, (model, kind) in shapes.items():
             found.append(_metered(chance, f"{meter}_{currency}", meter, model, kind, currency))

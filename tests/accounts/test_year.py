@@ -12,7 +12,7 @@ from sandbox.conftest import Running
 
 SOAK = bool(os.environ.get("TOLLKEEPER_SOAK"))
 SEEDS = range(1, 7) if SOAK else (1,)
-CUSTOMERS, MONTHS, INVOICES = (30, 12, 200) if SOAK else (4, 3, 12)
+CUSTOMERS, MONTHS, INVOICES = (30, 12, 200) if SOAK else (6, 3, 12)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

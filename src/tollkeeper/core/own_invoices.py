@@ -1,8 +1,9 @@
 """What we invoice ourselves, without a payment provider: which periods a customer had, and what stands on the invoice of one. Pure.
 
 Everything is charged after the period it is for. A flat price is charged for the part of its interval in which the plan was held, to the
-second. Usage of a period is rated by the plan held at its end. A yearly price is charged with the month in which its year ends, or the
-contract. What came in after an invoice was issued is a line of its own on the next: rate(what it comes to now) − rate(what was billed).
+second. Usage of a period is rated by the plan held at its end. A yearly price is charged with the month in which its year ends, or in
+which its plan is left. What came in after an invoice was issued is a line of its own on the next: rate(what it comes to now) − rate(what
+was billed).
 """
 
 from __future__ import annotations
@@ -32,11 +33,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class OwnPeriod:
-    """[start, end) on one calendar; `last`: the contract ended with it. `held` are the plans within, in order of time."""
+    """[start, end) on one calendar. `held` are the plans within, in order of time, each with all of the time that it was held."""
 
     start: int
     end: int
-    last: bool
     held: tuple[Held, ...]
 
     @property
@@ -46,7 +46,7 @@ class OwnPeriod:
 
 @dataclass(frozen=True, slots=True)
 class OwnLine:
-    """One line. `key` is the price's; `details` are the lines of its rating. `corrects`: the start of the period it puts right."""
+    """One line. `key` is the price's, of `plan`; `details` are the lines of its rating. `corrects`: the start of the period put right."""
 
     key: str
     description: str
@@ -56,6 +56,7 @@ class OwnLine:
     end: int
     details: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     corrects: int | None = None
+    plan: Plan | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -67,6 +68,8 @@ class OwnLine:
             "period_end": self.end,
             "details": list(self.details),
             "corrects": self.corrects,
+            "plan": self.plan.key if self.plan is not None else None,
+            "version": self.plan.version if self.plan is not None else None,
         }
 
 
@@ -107,7 +110,7 @@ def periods(held: Sequence[Held], after: int, until: int) -> list[OwnPeriod]:
                 break
             parts = tuple(one for one in run if one.start < end and one.end > start)
             if end > after and parts:
-                found.append(OwnPeriod(start, end, end == over, parts))
+                found.append(OwnPeriod(start, end, parts))
             at = end
     return found
 
@@ -119,11 +122,11 @@ def lines(period: OwnPeriod, currency: str, usage: Usage) -> list[OwnLine]:
         for price in one.plan.prices:
             if price.currency == currency and price.model == "flat":
                 found += _flat(period, one, price)
-    for price in period.plan.prices:
-        if price.currency == currency and price.meter is not None:
-            span = _interval(period, price, period.held[0].start)
+    for one in period.held:
+        for price in one.plan.prices:
+            span = _metered_span(period, one, price) if price.currency == currency and price.meter is not None else None
             if span is not None:
-                found.append(_metered(price, *span, usage))
+                found.append(_metered(one.plan, price, *span, usage))
     return found
 
 
@@ -148,35 +151,48 @@ def _flat(period: OwnPeriod, one: Held, price: Price) -> list[OwnLine]:
     if price.interval == "once":
         if not period.start <= one.start < period.end:
             return []
-        return [OwnLine(price.key, f"{one.plan.name}: {price.key}", rated.amount, None, one.start, one.start)]
-    span = _interval(period, price, one.start)
-    if span is None:
-        return []
-    start, end = max(span[0], one.start), min(span[1], one.end)
-    if start >= end:
-        return []
+        return [_flat_line(one, price, rated.amount, "", one.start, one.start)]
+    over = min(one.end, period.end)
     calendar = (one.subscription.anchor, one.subscription.zone)
-    whole = period_at(*calendar, span[1] - 1, "year" if price.interval == "year" else "month")
-    part = Decimal(end - start) / Decimal(whole[1] - whole[0])
+    whole = period_at(*calendar, over - 1, price.interval)
+    if price.interval == "year" and over < whole[1] and one.end > period.end:
+        return []  # neither the year nor the plan ends
+    since = whole[0] if price.interval == "year" else period.start
+    start = max(since, one.start)
+    if start >= over:
+        return []
+    part = Decimal(over - start) / Decimal(whole[1] - whole[0])
     amount = rated.amount if part == 1 else round_money(rated.amount * part, price.currency)
-    said = f"{one.plan.name}: {price.key}" + ("" if part == 1 else " (part of the period)")
-    return [OwnLine(price.key, said, amount, None, start, end)]
+    return [_flat_line(one, price, amount, "" if part == 1 else " (part of the period)", start, over)]
 
 
-def _metered(price: Price, start: int, end: int, usage: Usage) -> OwnLine:
+def _flat_line(one: Held, price: Price, amount: Decimal, said: str, start: int, end: int) -> OwnLine:
+    return OwnLine(price.key, f"{one.plan.name}: {price.key}{said}", amount, None, start, end, plan=one.plan)
+
+
+def _metered(plan: Plan, price: Price, start: int, end: int, usage: Usage) -> OwnLine:
     used = usage(str(price.meter), start, end)
     if used is None:
         raise UsageUnknown(f"{price.meter} from {start} to {end}")
     rated = rate(price, used)
-    return OwnLine(price.key, price.key, rated.amount, used, start, end, rated.as_dict()["lines"])
+    return OwnLine(price.key, price.key, rated.amount, used, start, end, rated.as_dict()["lines"], plan=plan)
 
 
-def _interval(period: OwnPeriod, price: Price, held_from: int) -> tuple[int, int] | None:
-    """The interval of a price that is charged with this period: the month itself, or the year that ends with it."""
+def _metered_span(period: OwnPeriod, one: Held, price: Price) -> tuple[int, int] | None:
+    """The months whose usage is charged with this period: itself, or those of the year that is over, or that its plan was held.
+
+    A month's usage is that of the plan at its end, so one that is left within a month has the months before it.
+    """
+    last = one is period.held[-1]
     if price.interval != "year":
-        return period.start, period.end
-    one = period.held[-1].subscription
-    start, end = period_at(one.anchor, one.zone, period.end - 1, "year")
-    if end != period.end and not period.last:
-        return None
-    return max(start, held_from), period.end
+        return (period.start, period.end) if last else None
+    until = period.end if last else period.start
+    calendar = (one.subscription.anchor, one.subscription.zone)
+    start, end = period_at(*calendar, until - 1, "year")
+    if last and until < end and one.end > period.end:
+        return None  # neither the year nor the plan ends
+    if not last and until == end:
+        return None  # charged with the month before
+    first = period.start if one.start >= period.start else period_at(*calendar, one.start)[0]
+    start = max(start, first)
+    return (start, until) if start < until else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from tollkeeper.core.billing import BillingPeriod
 from tollkeeper.core.customers import Customer, Environment
@@ -108,7 +108,7 @@ class Invoicing:
                     logger.warning("no invoice for %s yet: %s is not known", customer, unknown)
                     break
                 invoice = self._put(rows, record, period, charged, now) if charged else None
-                rows.periods.put(_billing_period(customer, period, invoice, now))
+                rows.periods.put(_billing_period(customer, period, invoice, None if _tried(rows, period) else now))
             if invoice is not None:
                 self.issued += 1
                 made.append(invoice)
@@ -174,10 +174,8 @@ class Invoicing:
         return [one for one in found if one.start < one.end]
 
     def _charged(self, rows: Repositories, customer: Customer, period: OwnPeriod) -> list[OwnLine]:
-        current = rows.catalog.current()
-        shadow = current.catalog.shadow if current is not None else ()
-        if ALL in shadow or period.plan.key in shadow:
-            return []  # a plan that is tried out bills nobody
+        if _tried(rows, period):
+            return []
         usage = self._used(customer.id)
         charged = [line for line in lines(period, customer.currency, usage) if line.amount or line.quantity]
         return [*charged, *corrections(*self._billed(rows, customer.id, period), usage)]
@@ -198,17 +196,26 @@ class Invoicing:
         """What of usage was billed before by our own invoices of the last weeks, as it was told last."""
         billed: dict[tuple[int, int, str], Decimal] = {}
         prices: dict[tuple[int, int, str], Price] = {}
-        for invoice in rows.invoices.of(ENVIRONMENT, customer):
-            if invoice.provider is not None or invoice.status == "void":
+        record = rows.customers.get(customer)
+        assert record is not None
+        invoices = [one for one in rows.invoices.of(ENVIRONMENT, customer) if one.provider is None]
+        void = {one.id for one in invoices if one.status == "void"}
+        for one in rows.periods.of(ENVIRONMENT, customer):
+            late = one.start < period.start and one.end >= period.end - CORRECTED_US
+            if one.provider is not None or one.finalized_at is None or one.invoice in void or not late:
                 continue
-            for line in invoice.document["lines"]:
+            plan = rows.catalog.plan(one.plan, one.plan_version)
+            for price in plan.prices if plan is not None else ():
+                if price.meter is not None and price.interval == "month" and price.currency == record.currency:
+                    where = (one.start, one.end, price.key)
+                    billed[where], prices[where] = Decimal(0), price  # without usage there is no line
+        for invoice in invoices:
+            for line in invoice.document["lines"] if invoice.id not in void else ():
                 where = (line["period_start"], line["period_end"], line["key"])
                 if line["quantity"] is None or line["period_end"] < period.end - CORRECTED_US:
                     continue
-                plan = rows.catalog.plan(invoice.document["plan"], invoice.document["plan_version"])
-                price = next((one for one in plan.prices if one.key == line["key"]), None) if plan is not None else None
-                if where not in prices and price is not None and price.meter is not None:
-                    prices[where] = price
+                if where not in prices and (priced := _price_of(rows, invoice, line)) is not None:
+                    prices[where] = priced
                 if where in prices:
                     billed[where] = Decimal(line["quantity"])
         return billed, prices
@@ -257,7 +264,23 @@ class Invoicing:
         )
 
 
-def _billing_period(customer: str, period: OwnPeriod, invoice: Invoice | None, now: int) -> BillingPeriod:
+def _price_of(rows: Repositories, invoice: Invoice, line: Mapping[str, Any]) -> Price | None:
+    """The price by which a line of usage was rated."""
+    told = line if line.get("plan") else invoice.document
+    plan = rows.catalog.plan(told["plan"], told.get("version") or invoice.document["plan_version"])
+    prices = plan.prices if plan is not None else ()
+    return next((one for one in prices if one.key == line["key"] and one.meter is not None), None)
+
+
+def _tried(rows: Repositories, period: OwnPeriod) -> bool:
+    """A plan that is tried out bills nobody."""
+    current = rows.catalog.current()
+    shadow = current.catalog.shadow if current is not None else ()
+    return ALL in shadow or period.plan.key in shadow
+
+
+def _billing_period(customer: str, period: OwnPeriod, invoice: Invoice | None, billed: int | None) -> BillingPeriod:
+    """`billed` None: nothing of it is, and nothing that comes late will be."""
     return BillingPeriod(
         ENVIRONMENT,
         customer,
@@ -269,5 +292,5 @@ def _billing_period(customer: str, period: OwnPeriod, invoice: Invoice | None, n
         period.plan.version,
         "invoiced",
         invoice.id if invoice is not None else None,
-        now,
+        billed,
     )
