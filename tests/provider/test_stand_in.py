@@ -15,6 +15,7 @@ from tollkeeper.core.errors import NotFound
 from tollkeeper.core.provider import MeterReport, ProviderRefused
 from tollkeeper.integrations.stripe.account import StripeAccount
 from tollkeeper.integrations.stripe.client import Calls
+from tollkeeper.integrations.stripe.doctor import StripeDoctor
 
 
 class StandIn:
@@ -104,6 +105,30 @@ def test_a_known_identifier_is_a_delivery_in_whatever_words(
     else:
         with pytest.raises(ProviderRefused):
             stand_in.account.report(report, "r1")
+
+
+def test_objects_that_say_only_what_is_needed_are_read(stand_in: StandIn) -> None:
+    item = {"id": "si_1", "price": {"id": "price_1"}, "current_period_start": 100, "current_period_end": 200}
+    subscription = {"id": "sub_1", "customer": "cus_1", "status": "active", "created": 100, "items": {"data": [item]}}
+    stand_in.answers["/v1/subscriptions/sub_1"] = (200, {"object": "subscription", **subscription})
+    read = stand_in.account.subscription("sub_1")
+    assert (read.anchor, read.cancel_at, read.paused, read.metadata) == (100_000_000, None, False, {})
+    assert [(one.price, one.metered, one.quantity) for one in read.items] == [("price_1", False, None)]
+    invoice = {"id": "in_1", "customer": "cus_1", "status": "paid", "currency": "usd", "total": 900, "created": 100}
+    stand_in.answers["/v1/invoices/in_1"] = (200, {"object": "invoice", **invoice})
+    made = stand_in.account.invoice("in_1")
+    assert (made.total, made.amount_due, made.amount_paid, made.lines) == (9, 9, 0, ())
+    assert (made.subscription, made.period_start, made.period_end) == (None, 100_000_000, 100_000_000)
+
+
+def test_the_doctor_says_what_a_stand_in_has_not(stand_in: StandIn) -> None:
+    doctor = StripeDoctor(stand_in.calls, "http://127.0.0.1:3000", False)
+    (nothing, *_) = doctor.findings()
+    assert nothing.verdict == "failed"
+    stand_in.answers["/v1/customers"] = (200, {"object": "list", "data": [], "has_more": False, "url": "/v1/customers"})
+    (key, *_) = doctor.findings()
+    assert (key.name, key.verdict) == ("key", "warning")
+    assert "it has no products, prices, " in key.detail
 
 
 def test_a_thin_event_that_cannot_be_read_again_is_taken_as_it_was_sent(stand_in: StandIn) -> None:

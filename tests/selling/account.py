@@ -96,6 +96,8 @@ class Account:
         return made
 
     def read_checkout(self, checkout: str) -> ProviderCheckout:
+        if checkout not in self.checkouts:
+            raise NotFound(checkout)
         return self.checkouts[checkout]
 
     def expire_checkout(self, checkout: str, key: str) -> ProviderCheckout:

@@ -135,6 +135,21 @@ def test_an_end_that_was_told_holds_whatever_is_read_of_it_then(shop: Shop, prov
     assert shop.contract() == ("free", "active")
 
 
+@pytest.mark.parametrize("gone", ["invoice", "checkout"])
+def test_what_is_no_longer_there_takes_nothing_from_what_names_it(shop: Shop, gone: str) -> None:
+    cus = shop.customer()
+    sub = shop.account.begin(cus, PRO)
+    (event,) = [one for one in shop.account.happened if one.type == "customer.subscription.created"]
+    if gone == "invoice":
+        shop.account.invoices.clear()
+    else:
+        object = {"id": "cs_1", "object": "checkout.session", "subscription": sub, "customer": cus}
+        payload = json.dumps({"id": event.id, "data": {"object": object}}).encode()
+        event = event._replace(type="checkout.session.completed", object="cs_1", payload=payload)
+    shop.deliver(event)
+    assert shop.contract() == ("pro", "active")
+
+
 def test_the_final_invoice_after_a_cancellation_is_recorded_and_bills_the_last_period(shop: Shop) -> None:
     cus = shop.customer()
     sub = shop.account.begin(cus, PRO)

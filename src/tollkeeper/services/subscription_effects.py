@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.inbox import AfterCommit, Effects, InboxEvent
@@ -12,6 +12,8 @@ from tollkeeper.core.ports import Repositories
 from tollkeeper.core.provider import Provider, ProviderCheckout, ProviderInvoice, ProviderSubscription
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.subscriptions import Read, Subscriptions
+
+T = TypeVar("T")
 
 SUBSCRIPTION_EVENTS: Final = (
     "customer.subscription.created",
@@ -101,12 +103,20 @@ def read_contract(provider: Provider, subscription: str, begun: int) -> Read:
 
 def read_bought(provider: Provider, checkout: ProviderCheckout, begun: int) -> Read:
     """A checkout with what came of it."""
-    contracts = [] if checkout.subscription is None else [provider.subscription(checkout.subscription)]
+    contracts = _found(provider.subscription, checkout.subscription)
     return Read(begun, contracts, [invoice for one in contracts for invoice in _invoices(provider, one)], checkout)
 
 
 def _invoices(provider: Provider, subscription: ProviderSubscription) -> list[ProviderInvoice]:
-    return [] if subscription.latest_invoice is None else [provider.invoice(subscription.latest_invoice)]
+    return _found(provider.invoice, subscription.latest_invoice)
+
+
+def _found(read: Callable[[str], T], id: str | None) -> list[T]:
+    """What something else names; nothing when the provider has it no longer, which takes nothing from what names it."""
+    try:
+        return [] if id is None else [read(id)]
+    except NotFound:
+        return []
 
 
 def _read_subscription(provider: Provider, event: InboxEvent, begun: int) -> Read:
@@ -130,26 +140,33 @@ def _read_invoice(provider: Provider, event: InboxEvent, begun: int) -> Read:
     return Read(begun, _contracts(provider, invoice), [invoice])
 
 
-def _contracts(provider: Provider, invoice: ProviderInvoice | None) -> list[ProviderSubscription]:
-    return [] if invoice is None or invoice.subscription is None else [provider.subscription(invoice.subscription)]
+def _contracts(provider: Provider, invoice: ProviderInvoice | None = None) -> list[ProviderSubscription]:
+    return _found(provider.subscription, invoice.subscription if invoice is not None else None)
 
 
 def _read_checkout(provider: Provider, event: InboxEvent, begun: int) -> Read:
     failed = event.type == "checkout.session.async_payment_failed"
-    return replace(read_bought(provider, provider.read_checkout(_about(event)), begun), failed=failed)
+    try:
+        checkout = provider.read_checkout(_about(event))
+    except NotFound:
+        bought = _id(_object(event).get("subscription"))
+        if bought is None:
+            raise
+        return read_contract(provider, bought, begun)
+    return replace(read_bought(provider, checkout, begun), failed=failed)
 
 
 def _read_charge(provider: Provider, event: InboxEvent, begun: int) -> Read:
     charge = provider.charge(_about(event))
-    invoice = provider.invoice(charge.invoice) if charge.invoice else None
-    return Read(begun, _contracts(provider, invoice), [invoice] if invoice else [], charge=charge)
+    invoices = _found(provider.invoice, charge.invoice)
+    return Read(begun, _contracts(provider, *invoices[:1]), invoices, charge=charge)
 
 
 def _read_dispute(provider: Provider, event: InboxEvent, begun: int) -> Read:
     dispute = provider.dispute(_about(event))
     charge = provider.charge(dispute.charge)
-    invoice = provider.invoice(charge.invoice) if charge.invoice else None
-    return Read(begun, _contracts(provider, invoice), [invoice] if invoice else [], charge=charge, dispute=dispute)
+    invoices = _found(provider.invoice, charge.invoice)
+    return Read(begun, _contracts(provider, *invoices[:1]), invoices, charge=charge, dispute=dispute)
 
 
 def _about(event: InboxEvent) -> str:

@@ -226,7 +226,7 @@ class StripeAccount:
     def invoice(self, invoice: str) -> ProviderInvoice:
         """With all its lines, however many."""
         data = self.calls.get(lambda c: c.v1.invoices.retrieve(invoice))
-        if data["lines"].get("has_more"):
+        if (data.get("lines") or {}).get("has_more"):
             data["lines"]["data"] = list(self.calls.pages(lambda c, p: c.v1.invoices.line_items.list(invoice, p), {}))
         return objects.invoice(data)
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.doctor import Finding
-from tollkeeper.core.errors import TollkeeperError
+from tollkeeper.core.doctor import Finding, Verdict
+from tollkeeper.core.errors import NotFound, TollkeeperError
 from tollkeeper.core.provider import ProviderUnauthorized
 from tollkeeper.integrations.stripe.account import METER_EVENTS
 from tollkeeper.integrations.stripe.client import API_VERSION, Calls
@@ -73,6 +73,7 @@ class StripeDoctor:
 
     def findings(self) -> Iterator[Finding]:
         missing: list[str] = []
+        absent: list[str] = []
         for name, permission, read in _READS:
             try:
                 self._calls.get(read)
@@ -81,6 +82,8 @@ class StripeDoctor:
                     yield Finding("key", "failed", refused.detail, "Put a key of the account into STRIPE_SECRET_KEY.")
                     return
                 missing.append(permission)
+            except NotFound:
+                absent.append(name)
             except TollkeeperError as fault:
                 yield Finding("key", "failed", fault.detail, "Is Stripe (STRIPE_API_BASE) reachable from this machine?")
                 return
@@ -91,6 +94,11 @@ class StripeDoctor:
                 "failed",
                 f"The key lacks: {'; '.join(missing)}.",
                 "Edit the restricted key in Stripe's dashboard.",
+            )
+        elif absent:
+            verdict: Verdict = "warning" if len(absent) < len(_READS) else "failed"
+            yield Finding(
+                "key", verdict, f"Accepted{where}, which is not all of Stripe: it has no {', '.join(absent)}."
             )
         else:
             yield Finding("key", "ok", f"The {self.environment} key is accepted{where} and may read what is needed.")
