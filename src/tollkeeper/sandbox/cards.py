@@ -268,7 +268,7 @@ def detach(call: Call, payment_method: str) -> Object:
     if holder and (holder.get("invoice_settings") or {}).get("default_payment_method") == payment_method:
         settings = {**holder["invoice_settings"], "default_payment_method": None}
         world.update(holder, {"invoice_settings": settings}, "customer.updated")
-    for subscription in world.store.table("subscription"):
+    for subscription in world.store.table("subscription").of("customer", customer):
         if subscription["default_payment_method"] == payment_method:
             world.update(subscription, {"default_payment_method": None}, "customer.subscription.updated")
     world.emit("payment_method.detached", method, previous)

@@ -137,7 +137,7 @@ def make(world: World, params: dict[str, Any], *, kept: bool) -> Object:
             f"({amount}).", "credit_amount"
         )  # fmt: skip
     now = world.now(invoice)
-    number = sum(row["invoice"] == invoice["id"] for row in world.store.table("credit_note")) + 1
+    number = len(world.store.table("credit_note").of("invoice", invoice["id"])) + 1
     note: Object = {
         "id": world.ids.new("cn_1"),
         "object": "credit_note",

@@ -63,7 +63,7 @@ def code_fault(world: World, code: Object, customer: str | None) -> str | None:
         return "This promotion code has been used as often as it may be."
     if code["customer"] is not None and code["customer"] != customer:
         return "This promotion code is for another customer."
-    paid = any(row["customer"] == customer and row["status"] == "succeeded" for row in world.store.table("charge"))
+    paid = any(row["status"] == "succeeded" for row in world.store.table("charge").of("customer", customer or ""))
     if code["restrictions"]["first_time_transaction"] and paid:
         return "This promotion code is for the first purchase only."
     return None

@@ -77,9 +77,8 @@ def pending(world: World, customer: str, currency: str, subscription: str | None
     """The items that wait for a customer's next invoice: of this subscription, and those of none."""
     return [
         row
-        for row in world.store.table("invoiceitem")
-        if row["customer"] == customer
-        and row["invoice"] is None
+        for row in world.store.table("invoiceitem").of("customer", customer)
+        if row["invoice"] is None
         and row["currency"] == currency
         and row["_subscription"] in (None, subscription)
         and not row.get("deleted")

@@ -15,7 +15,7 @@ def blank(world: World, customer: Object, currency: str, reason: str, **fields: 
     """An invoice that is not kept yet: a preview, or what `keep` makes a draft of. `fields` go over the defaults."""
     now = world.now(customer)
     settings = customer.get("invoice_settings") or {}
-    tax_ids = [row for row in world.store.table("tax_id") if row.get("customer") == customer["id"]]
+    tax_ids = world.store.table("tax_id").of("customer", customer["id"])
     invoice: Object = {
         "id": None,
         "object": "invoice",

@@ -217,7 +217,7 @@ def _make_payment(world: World, invoice: Object, intent: Object) -> None:
 
 
 def payments_of(world: World, invoice: Object) -> list[Object]:
-    return [row for row in world.store.table("invoice_payment").newest() if row["invoice"] == invoice["id"]]
+    return world.store.table("invoice_payment").of("invoice", invoice["id"])[::-1]
 
 
 lazy("invoice", "payments", lambda world, row: listed("/v1/invoice_payments", payments_of(world, row)))

@@ -11,6 +11,8 @@ from tollkeeper.sandbox.operations import Call
 from tollkeeper.sandbox.store import Object
 
 DEFAULT, MOST = 10, 100
+_OWNERS = frozenset({"charge", "customer", "email", "invoice", "payment_intent", "product"})
+"""Fields whose texts stand at few objects each, so that a list of one of them looks at those alone."""
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "gt": lambda value, bound: value > bound,
     "gte": lambda value, bound: value >= bound,
@@ -49,7 +51,8 @@ def page(
             within(row[name], bound) for name, bound in bounds
         )
 
-    return cut(call, kind, fits)
+    among = next(((name, value) for name, value in wanted if name in _OWNERS and isinstance(value, str)), None)
+    return cut(call, kind, fits, among)
 
 
 def within(value: Any, bound: Any) -> bool:
@@ -59,8 +62,8 @@ def within(value: Any, bound: Any) -> bool:
     return bool(value == bound)
 
 
-def cut(call: Call, kind: str, fits: Callable[[Object], bool]) -> Object:
-    """The page that the cursor and `limit` of the call name, of the objects that fit."""
+def cut(call: Call, kind: str, fits: Callable[[Object], bool], among: tuple[str, str] | None = None) -> Object:
+    """The page that the cursor and `limit` of the call name, of the objects that fit. `among`: a field that narrows them, and its text."""
     params, table = call.params, call.world.store.table(kind)
     limit = limit_of(call)
     after, before = params.get("starting_after"), params.get("ending_before")
@@ -71,7 +74,8 @@ def cut(call: Call, kind: str, fits: Callable[[Object], bool]) -> Object:
         edge = table.get(before)
         if edge is None:
             raise no_such(kind.rpartition(".")[2].replace("_", " "), before, "ending_before", status=400)
-        rows = (row for row in table.oldest(edge) if fits(row))
+        later = table.oldest(edge) if among is None else _beside(table.of(*among), edge, newer=True)
+        rows = (row for row in later if fits(row))
         found = list(islice(rows, limit + 1))
         return answer(call.path, found[:limit][::-1], len(found) > limit)
     edge = None
@@ -79,9 +83,17 @@ def cut(call: Call, kind: str, fits: Callable[[Object], bool]) -> Object:
         edge = table.get(after)
         if edge is None:
             raise no_such(kind.rpartition(".")[2].replace("_", " "), after, "starting_after", status=400)
-    rows = (row for row in table.newest(edge) if fits(row))
+    earlier = table.newest(edge) if among is None else _beside(table.of(*among)[::-1], edge, newer=False)
+    rows = (row for row in earlier if fits(row))
     found = list(islice(rows, limit + 1))
     return answer(call.path, found[:limit], len(found) > limit)
+
+
+def _beside(rows: Iterable[Object], edge: Object | None, *, newer: bool) -> Iterator[Object]:
+    """Those on one side of the object that the cursor names."""
+    return (
+        row for row in rows if edge is None or ((row["_sequence"] > edge["_sequence"]) == newer and row is not edge)
+    )
 
 
 def limit_of(call: Call) -> int:

@@ -250,7 +250,7 @@ lazy("payment_intent", "charges", lambda world, intent: listed("/v1/charges", ch
 
 
 def charges_of(world: World, intent: Object) -> list[Object]:
-    return [charge for charge in world.store.table("charge").newest() if charge["payment_intent"] == intent["id"]]
+    return world.store.table("charge").of("payment_intent", intent["id"])[::-1]
 
 
 @operation("POST", "/v1/payment_intents")

@@ -48,8 +48,8 @@ class Visit:
         self.base = base
 
     def subscriptions(self, world: World) -> list[Object]:
-        rows = world.store.table("subscription").newest()
-        return [row for row in rows if row["customer"] == self.customer["id"] and row["status"] not in ENDED]
+        rows = world.store.table("subscription").of("customer", self.customer["id"])
+        return [row for row in rows[::-1] if row["status"] not in ENDED]
 
 
 def routes(world: World) -> list[Route]:
@@ -116,7 +116,9 @@ def _subscription(world: World, visit: Visit, row: Object) -> str:
         out += f"<li>{many}{escape(price_text(item['price']))}</li>"
     out += "</ul>"
     owed = [
-        one for one in world.store.table("invoice") if one["status"] == "open" and subscription_of(world, one) is row
+        one
+        for one in world.store.table("invoice").of("customer", row["customer"])
+        if one["status"] == "open" and subscription_of(world, one) is row
     ]
     if owed:
         link = f'<a href="{escape(owed[0]["hosted_invoice_url"])}">Pay {money(owed[0]["amount_remaining"], row["currency"])}</a>'
@@ -171,8 +173,8 @@ def _billing(visit: Visit) -> str:
 
 def _invoices(world: World, visit: Visit) -> str:
     rows = ""
-    for row in world.store.table("invoice").newest():
-        if row["customer"] != visit.customer["id"] or row["status"] == "draft":
+    for row in world.store.table("invoice").of("customer", visit.customer["id"])[::-1]:
+        if row["status"] == "draft":
             continue
         link = f'<a href="{escape(row["hosted_invoice_url"])}">{escape(row["number"])}</a>'
         amount = money(row["total"], row["currency"])

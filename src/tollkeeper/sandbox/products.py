@@ -114,7 +114,7 @@ def list_products(call: Call) -> Object:
 def delete(call: Call, id: str) -> Object:
     world = call.world
     product = world.require(KIND, id)
-    if any(price["product"] == id for price in world.store.table("price")):
+    if world.store.table("price").of("product", id):
         raise invalid("This product cannot be deleted because it has one or more user-created prices.")
     world.emit("product.deleted", product)
     world.store.remove(product)

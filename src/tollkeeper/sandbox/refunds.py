@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def refunds_of(world: World, charge: Object) -> list[Object]:
-    return [row for row in world.store.table("refund").newest() if row["charge"] == charge["id"]]
+    return world.store.table("refund").of("charge", charge["id"])[::-1]
 
 
 lazy("charge", "refunds", lambda world, row: listed(f"/v1/charges/{row['id']}/refunds", refunds_of(world, row)))

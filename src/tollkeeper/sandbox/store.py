@@ -31,6 +31,8 @@ class Table:
     def __init__(self) -> None:
         self._rows: dict[str, Object] = {}
         self._order: list[tuple[int, str]] = []
+        self._indexes: dict[str, dict[Any, dict[str, None]]] = {}
+        self._indexed: dict[str, dict[str, Any]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -50,12 +52,36 @@ class Table:
             self._order.append((sequence, row["id"]))
             row["_sequence"] = sequence
         self._rows[row["id"]] = row
+        for field in self._indexes:
+            self._index(field, row)
 
     def remove(self, id: str) -> None:
         row = self._rows.pop(id, None)
         if row is not None:
             place = bisect_left(self._order, (row["_sequence"], id))
             del self._order[place]
+            for field, index in self._indexes.items():
+                del index[self._indexed[field].pop(id)][id]
+
+    def of(self, field: str, value: str) -> list[Object]:
+        """The objects with this text in a field, oldest first, as they were saved last; the first question makes an index of it."""
+        if field not in self._indexes:
+            self._indexes[field], self._indexed[field] = {}, {}
+            for row in self._rows.values():
+                self._index(field, row)
+        found = [self._rows[id] for id in self._indexes[field].get(value, ())]
+        return sorted(found, key=lambda row: row["_sequence"])
+
+    def _index(self, field: str, row: Object) -> None:
+        given = row.get(field)
+        value = given if isinstance(given, str) else None
+        index, indexed, id = self._indexes[field], self._indexed[field], row["id"]
+        if id in indexed:
+            if indexed[id] == value:
+                return
+            del index[indexed[id]][id]
+        index.setdefault(value, {})[id] = None
+        indexed[id] = value
 
     def newest(self, before: Object | None = None) -> Iterator[Object]:
         """Newest first, from the object older than `before` on."""

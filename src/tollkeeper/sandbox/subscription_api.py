@@ -45,8 +45,8 @@ lazy(
         f"/v1/customers/{row['id']}/subscriptions",
         [
             one
-            for one in world.store.table("subscription").newest()
-            if one["customer"] == row["id"] and one["status"] not in ENDED
+            for one in world.store.table("subscription").of("customer", row["id"])[::-1]
+            if one["status"] not in ENDED
         ],
     ),
 )
@@ -54,8 +54,8 @@ lazy(
 
 def _end_all(world: World, customer: Object) -> None:
     """A customer that is deleted has no subscription any more."""
-    for row in world.store.table("subscription"):
-        if row["customer"] == customer["id"] and row["status"] not in ENDED:
+    for row in world.store.table("subscription").of("customer", customer["id"]):
+        if row["status"] not in ENDED:
             end(world, row, world.now(row), final=False, reason="cancellation_requested")
 
 

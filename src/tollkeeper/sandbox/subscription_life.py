@@ -320,7 +320,7 @@ def end(
     sources = waiting_items(world, subscription) + usage if final else []
     open_before = [
         row
-        for row in world.store.table("invoice")
+        for row in world.store.table("invoice").of("customer", subscription["customer"])
         if row["status"] == "open" and subscription_of(world, row) is subscription
     ]
     subscription["_loose"] = []
@@ -373,7 +373,7 @@ def _paid(world: World, invoice: Object) -> None:
 def _owes(world: World, subscription: Object) -> bool:
     return any(
         row["status"] == "open" and row["attempted"] and subscription_of(world, row) is subscription
-        for row in world.store.table("invoice")
+        for row in world.store.table("invoice").of("customer", subscription["customer"])
     )
 
 

@@ -28,7 +28,7 @@ _FORMS = {
 
 def of_customer(world: World, customer: str) -> list[Object]:
     """A customer's tax ids, newest first."""
-    return [row for row in world.store.table(KIND).newest() if row["customer"] == customer]
+    return world.store.table(KIND).of("customer", customer)[::-1]
 
 
 def _expanded(world: World, customer: Object) -> Object:
