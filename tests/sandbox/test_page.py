@@ -41,3 +41,12 @@ def test_the_buttons_move_time_and_hold_deliveries(running: Running) -> None:
     assert not running.control("/webhooks")["hold"]
     fetch(running, b"do=run", "/sandbox/act")
     assert not running.control("/clock")["frozen"]
+
+
+def test_each_cell_says_what_it_is_where_the_heads_of_a_table_are_not_shown(running: Running) -> None:
+    running.client.v1.customers.create({"name": "Acme", "email": "ops@acme.example"})
+    page, _ = fetch(running)
+    row = re.search(r"<tr><td data-is=\"name\">.*?</tr>", page)
+    assert row is not None
+    assert re.findall(r'data-is="([^"]+)"', row.group()) == ["name", "id", "e-mail"]
+    assert "td::before{content:attr(data-is)" in page

@@ -77,12 +77,20 @@ def _table(title: str, heads: list[str], rows: Iterable[list[str]], kind: str = 
         return f'<section><h2>{title} {link}</h2><p class="none">{none}</p></section>'
     numbers = [head.endswith(">") for head in heads]
 
-    def cells(tag: str, texts: Iterable[str]) -> str:
-        marked = zip(texts, numbers, strict=True)
-        return "".join(f"<{tag}{' class=n' if number else ''}>{text}</{tag}>" for text, number in marked)
+    names = [head.rstrip(">") for head in heads]
 
-    head = cells("th", (text.rstrip(">") for text in heads))
-    lines = "".join(f"<tr>{cells('td', row)}</tr>" for row in found)
+    def cells(row: list[str]) -> str:
+        """On a narrow screen each says by itself what it is."""
+        marked = zip(row, names, numbers, strict=True)
+        return "".join(
+            f'<td data-is="{name}"{" class=n" if number else ""}><span>{text}</span></td>'
+            for text, name, number in marked
+        )
+
+    head = "".join(
+        f"<th{' class=n' if number else ''}>{name}</th>" for name, number in zip(names, numbers, strict=True)
+    )
+    lines = "".join(f"<tr>{cells(row)}</tr>" for row in found)
     return (
         f"<section><h2>{title} {link}</h2><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></section>"
     )
@@ -165,7 +173,8 @@ def _tiles(world: World) -> str:
 
 def _customers(world: World) -> str:
     rows = [
-        [_who(world, row["id"]), _id(row["id"]), escape(row.get("email") or "—")] for row in _newest(world, "customer")
+        [_who(world, row["id"]), _id(row["id"]), f'<span class="any">{escape(row.get("email") or "—")}</span>']
+        for row in _newest(world, "customer")
     ]
     return _table("Customers", ["name", "id", "e-mail"], rows, "customer")
 
@@ -241,7 +250,7 @@ def _deliveries(world: World) -> str:
         outcome = attempt["outcome"]
         answer = mark(str(outcome)) if isinstance(outcome, int) else escape(outcome)
         again = f" <small>attempt {attempt['attempt']}</small>" if attempt["attempt"] > 1 else ""
-        rows.append([escape(attempt["type"]) + again, answer, instant(attempt["at"])])
+        rows.append([escape(attempt["type"]).replace(".", ".<wbr>") + again, answer, instant(attempt["at"])])
     hold = ("release", "Release") if world.webhooks.hold else ("hold", "Hold")
     buttons = f"<section><h2>Deliveries</h2>{_buttons(hold, ('retry', 'Try all again now'))}</section>"
     return f"<div>{endpoints}{buttons}{_table('Last attempts', ['event', 'answer', 'at>'], rows)}</div>"

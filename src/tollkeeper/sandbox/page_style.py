@@ -34,18 +34,26 @@ button:hover{border-color:var(--accent)}:focus-visible{outline:2px solid var(--a
 section{padding:16px 20px;margin-top:16px;overflow-x:auto}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:0 16px;align-items:start}
 .two>*{min-width:0}
-@media (max-width:520px){.two{grid-template-columns:minmax(0,1fr)}.clock{text-align:left}}
 table{border-collapse:collapse;width:100%;font-size:14px;margin-top:8px}
 th,td{padding:6px 14px 6px 0;text-align:left;border-top:1px solid var(--line);vertical-align:top}
 th{border-top:0;color:var(--soft);font-weight:600;font-size:13px;white-space:nowrap}
 th:last-child,td:last-child{padding-right:0}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.any,code{overflow-wrap:anywhere}
 .none{color:var(--soft);margin:8px 0 0}
 .mark{display:inline-block;padding:0 8px;border-radius:99px;font-size:12.5px;font-weight:550;background:var(--quiet);color:var(--soft);
 white-space:nowrap}
 .mark.good{background:var(--good-ground);color:var(--good)}.mark.warn{background:var(--warn-ground);color:var(--warn)}
 .mark.bad{background:var(--bad-ground);color:var(--bad)}
 footer{margin-top:20px;color:var(--soft);font-size:13px}
+@media (max-width:640px){main{padding:20px 12px 40px}.two{grid-template-columns:minmax(0,1fr)}.clock{text-align:left}
+section{padding:14px 16px}
+.tiles{grid-template-columns:1fr 1fr}.tile{padding:10px 14px}
+thead{display:none}tbody,tr,td{display:block}tr{border-top:1px solid var(--line);padding:7px 0}tr:first-child{border-top:0}
+td,td.n{border:0;padding:1px 0;display:flex;justify-content:space-between;gap:16px;text-align:left;white-space:normal}
+td::before{content:attr(data-is);color:var(--soft);font-size:13px;flex:none}td>span{min-width:0;overflow-wrap:anywhere;text-align:right}
+td:first-child{font-weight:600}td:first-child::before{content:none}td:first-child>span{text-align:left}
+td:has(>span:empty){display:none}.id{white-space:normal}}
 """
 
 _GOOD = frozenset({"active", "paid", "succeeded", "complete", "enabled", "trialing", "won", "200"})

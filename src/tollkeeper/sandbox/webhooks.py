@@ -218,7 +218,7 @@ class Webhooks:
             try:
                 outcome = await post(self._url(endpoint), body, headers, TIMEOUT_SECONDS)
             except (OSError, TimeoutError) as fault:
-                outcome = str(fault) or type(fault).__name__
+                outcome = (fault.strerror if isinstance(fault, OSError) else None) or str(fault) or type(fault).__name__
             self._settle(delivery, event, endpoint, outcome)
         finally:
             self._flying.discard(delivery["id"])
