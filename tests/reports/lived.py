@@ -69,7 +69,7 @@ class Lived(House):
                     if price.meter is None:
                         total += rate(price, Decimal(0)).amount
                     elif period.state != "open":
-                        where = (price.meter, "test", "acme", period.start, period.end)
+                        where = (price.meter, "test", "acme", period.start, period.until)
                         used = self.toll.usage.period_total(*where)  # type: ignore[arg-type]
                         assert used is not None
                         total += rate(price, used).amount

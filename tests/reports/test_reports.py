@@ -182,12 +182,27 @@ def test_in_the_first_minute_of_a_period_nothing_is_reported_and_then_all_of_it(
     assert house.owed() == ["2"]
 
 
-def test_a_flush_before_a_cut_is_dated_in_the_second_before_it(house: House) -> None:
+def test_a_flush_before_a_cut_is_dated_before_its_second(house: House) -> None:
     house.use(2)
     with house.app.database.write() as rows:
         assert house.reports.flush(rows, "live", house.acme, house.start, cut=True) == 1
     (message,) = house.messages()
-    assert message.payload["at"] == house.now - house.now % SECOND - SECOND
+    assert house.start <= message.payload["at"] < house.now - house.now % SECOND
+
+
+def test_a_flush_before_a_cut_in_the_first_second_of_a_period_dates_nothing_outside_it(house: House) -> None:
+    house.use(2)
+    period = house.period(start=house.now - house.now % SECOND)
+    with house.app.database.write() as rows:
+        assert house.reports.flush(rows, "live", house.acme, period.start, cut=True) == 0
+
+
+def test_a_flush_before_a_change_leaves_the_second_of_the_change_to_what_follows(house: House) -> None:
+    house.use(2, at=house.now - house.now % SECOND - 1)
+    house.use(3, at=house.now)
+    with house.app.database.write() as rows:
+        assert house.reports.flush(rows, "live", house.acme, house.start, cut=True, followed=True) == 1
+    assert house.owed() == ["2"]
 
 
 def test_reports_are_dated_in_whole_minutes_of_their_period(house: House) -> None:
@@ -198,7 +213,7 @@ def test_reports_are_dated_in_whole_minutes_of_their_period(house: House) -> Non
     house.go(HOUR)
     house.use(1)
     house.report()
-    assert house.messages()[1].payload["at"] == house.now - house.now % SECOND
+    assert house.messages()[1].payload["at"] == house.now - house.now % SECOND - 5 * MINUTE
 
 
 def test_thousands_of_events_of_many_customers_come_to_one_message_each(house: House) -> None:

@@ -28,7 +28,9 @@ def compared(house: House, state: DriftState, meter: str = "api_calls") -> None:
     zero = Decimal(0)
     with house.app.database.write() as rows:
         rows.drift.put(
-            DriftCheck("live", house.acme, meter, house.start, zero, zero, zero, zero, zero, state, "", house.now)
+            DriftCheck(
+                "live", house.acme, meter, house.start, zero, zero, zero, zero, zero, state, "", house.end, house.now
+            )
         )
 
 

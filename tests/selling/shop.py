@@ -173,7 +173,12 @@ class Storefront:
         toll = shop.toll
         clock = toll.clock
         self.checkouts = Checkouts(
-            toll.database, shop.account, shop.subscriptions, clock, PUBLIC_URL, lambda environment, customer: None
+            toll.database,
+            shop.account,
+            shop.subscriptions,
+            clock,
+            PUBLIC_URL,
+            lambda environment, customer, followed: None,
         )
         self.links = BuyLinks(toll.database.signing_secret, lambda: clock.now_ns() // 1_000_000_000)
         self.invoicing = Invoicing(toll.database, toll.usage, clock)

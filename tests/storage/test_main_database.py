@@ -56,7 +56,7 @@ FILLED["0003"] = [
     "INSERT INTO provider_subscriptions VALUES ('stripe', 'live', 'sub_9', 'acme', 'sub_1', 'active', 'free', 1,"
     " 1760000000000000, 1760000000000000, 1762000000000000, NULL, NULL, NULL, 1760000000000000, '{}')",
     "INSERT INTO billing_periods VALUES ('live', 'acme', 1760000000000000, 1762000000000000, 'stripe', 'sub_9', 'free', 1,"
-    " 'open', NULL, NULL, 1)",
+    " 'open', NULL, NULL, 1, 0)",
     "INSERT INTO usage_reports VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '0', NULL, 1, 7, 1760000000000000)",
     "INSERT INTO watermarks VALUES ('reports', 7, 1760000000000000)",
     "INSERT INTO outbox_messages VALUES ('out_1', 'live', 'meter_event', 'acme/calls', 'i1', '{}', 5, 1760000000000000,"
@@ -71,7 +71,7 @@ FILLED["0003"] = [
     "INSERT INTO adjustments VALUES ('live', 'adj_1', 'acme', 'calls', 1760000000000000, 'calls', '-1', '-0.01', 'usd', 'void', 'pending',"
     " NULL, NULL, 1760000000000000)",
     "INSERT INTO drift_checks VALUES ('live', 'acme', 'calls', 1760000000000000, '12.5', '12.5', '12.5', NULL, '0', 'equal', '',"
-    " 1760000000000000)",
+    " 1762000000000000, 1760000000000000)",
 ]
 
 

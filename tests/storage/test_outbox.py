@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from desk import DAY, SECOND, START, Desk
-from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport
+from tollkeeper.core.billing import MINUTE_US, Adjustment, BillingPeriod, UsageReport
 from tollkeeper.core.outbox import FIRST, METER_EVENT, NORMAL, OutboxMessage, Settlement, usage_lane
 from tollkeeper.core.ports import Repositories
 from tollkeeper.storage.sql.outbox import _CLAIM
@@ -231,19 +231,28 @@ PERIOD = BillingPeriod("live", "acme", START, START + 30 * DAY, "stripe", "sub_9
 
 def test_a_period_is_stale_when_it_is_new_and_when_its_bounds_or_state_change(rows: Repositories) -> None:
     rows.periods.put(PERIOD)
-    assert rows.periods.stale("live", START, 9) == [PERIOD]
-    assert rows.periods.stale("live", START - 1, 9) == []
+    assert rows.periods.stale("live", START + MINUTE_US, 9) == [PERIOD]
+    assert rows.periods.stale("live", START + MINUTE_US - 1, 9) == []
     assert rows.periods.looked_at(PERIOD)
-    assert rows.periods.stale("live", START, 9) == []
+    assert rows.periods.stale("live", START + MINUTE_US, 9) == []
     rows.periods.put(PERIOD)
-    assert rows.periods.stale("live", START, 9) == []
+    assert rows.periods.stale("live", START + MINUTE_US, 9) == []
     shorter = replace(PERIOD, end=START + DAY)
     rows.periods.put(shorter)
-    assert rows.periods.stale("live", START, 9) == [shorter]
+    assert rows.periods.stale("live", START + MINUTE_US, 9) == [shorter]
     assert not rows.periods.looked_at(PERIOD)
     assert rows.periods.looked_at(shorter)
     rows.periods.move("live", "acme", START, "closing", "in_1")
-    assert rows.periods.stale("live", START, 9) == [replace(shorter, state="closing", invoice="in_1")]
+    assert rows.periods.stale("live", START + MINUTE_US, 9) == [replace(shorter, state="closing", invoice="in_1")]
+
+
+def test_an_invoiced_period_is_stale_when_all_that_is_billed_with_it_is_there(rows: Repositories) -> None:
+    invoiced = replace(PERIOD, end=START + DAY, tail=2 * SECOND, state="invoiced", invoice="in_1")
+    rows.periods.put(invoiced)
+    assert rows.periods.stale("live", invoiced.until - 1, 9) == []
+    assert rows.periods.stale("live", invoiced.until, 9) == [invoiced]
+    assert rows.periods.overlapping("live", ["acme"], invoiced.until - 1, invoiced.until) == [invoiced]
+    assert rows.periods.overlapping("live", ["acme"], invoiced.until, invoiced.until + 1) == []
 
 
 def test_periods_are_found_by_the_time_they_overlap(rows: Repositories) -> None:

@@ -45,9 +45,9 @@ def drift(
         query = {"customer": customer, "all": "true" if all else None}
         found = server.request("POST", "/v1/drift/check", {}, query=query)
         repaired: list[Any] = []
-        if repair and any(one["state"] in ("refused", "unexplained") for one in found["data"]):
+        if repair and any(one["state"] in ("refused", "unexplained", "uninvoiced") for one in found["data"]):
             _show(found["data"], json)
-            terminal.confirm("Write adjustments for what is refused or unexplained?", yes)
+            terminal.confirm("Write adjustments for what is refused, unexplained or uninvoiced?", yes)
             repaired = server.request("POST", "/v1/drift/repair", {"customer": customer})["data"]
             found = server.request("GET", "/v1/drift", query=query)
     if json:
@@ -91,4 +91,6 @@ def _show(checks: list[dict[str, Any]], json: bool) -> None:
             terminal.note(
                 f"  {message['id']}  {message['quantity']}  {message['status']}  {events}  {message['error'] or ''}"
             )
-    terminal.note(f"{plural(len(checks), 'comparison')}. What is pending is on its way.")
+    terminal.note(
+        f"{plural(len(checks), 'comparison')}. What is pending is on its way; what is outside belongs to no contract."
+    )

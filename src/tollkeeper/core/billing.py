@@ -13,6 +13,8 @@ AdjustmentState = Literal["pending", "sent", "nothing", "rejected"]
 
 MINUTE_US: Final = 60_000_000
 SECOND_US: Final = 1_000_000
+BACK_US: Final = 5 * MINUTE_US
+"""How far back a report is dated: longer than it takes to learn that a contract was ended or changed at the provider."""
 OLDEST_US: Final = 35 * 86_400 * SECOND_US
 """The provider takes no usage that is dated before that (Stripe: 35 days)."""
 
@@ -20,6 +22,9 @@ OLDEST_US: Final = 35 * 86_400 * SECOND_US
 @dataclass(frozen=True, slots=True)
 class BillingPeriod:
     """[start, end), one plan version. closing: its `invoice` is a draft; invoiced: finalised, later changes are carried forward.
+
+    `tail`: µs after `end` whose usage is billed with it, since it was admitted under a contract that had ended (`core.ends`). An invoiced
+    one without an `invoice` ended with none; all that was used in it is carried forward.
 
     `subscription` is the provider's, or our own without one (`provider` None). `stale`: its totals are to be looked at, whatever the
     log says.
@@ -37,6 +42,12 @@ class BillingPeriod:
     invoice: str | None = None
     finalized_at: int | None = None
     stale: bool = True
+    tail: int = 0
+
+    @property
+    def until(self) -> int:
+        """The end of the usage that is billed with it."""
+        return self.end + self.tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +92,33 @@ class Adjustment:
 
 
 def report_time(start: int, end: int, now: int) -> int:
-    """When usage of [start, end) is dated that is reported `now`: now for the running period, just before the end of an ended one.
+    """When usage of [start, end) is dated that is reported `now`: some minutes back, just before the end of an ended period.
 
-    Always inside the period, and in a minute that lies inside it as a whole (so up to 59 s ahead right after its start): the provider
+    The provider may have cut the period short meanwhile, and bills by these dates: dated back it lies before the cut. Always inside the
+    period, and in a minute that lies inside it as a whole (so up to 59 s ahead right after its start): the provider
     tells what it has by whole minutes, and no minute is to hold usage of two periods. In a period without a whole minute, its first second.
     """
     first, last = whole_minutes(start, end)
     if first >= last:
         return min(-(-start // SECOND_US) * SECOND_US, end - 1)
-    return max(first, min(now - now % SECOND_US, last - SECOND_US))
+    return max(first, min(now - now % SECOND_US - BACK_US, last - SECOND_US))
 
 
-def cut_time(start: int, now: int) -> int:
-    """When usage is dated that is reported because its period is about to be cut off: in the second before `now`.
+def cut_time(start: int, end: int, now: int) -> int | None:
+    """When usage is dated that is reported because its period is about to be cut off: before the second of `now`.
 
-    A period that is cut off ends in the second in which the provider does it, and what is dated later is not on its invoice.
+    A period that is cut off ends in the second in which the provider does it, and what is dated later is not on its invoice. None for
+    one that begins in that second: nothing could be dated in it.
     """
-    return max(-(-start // SECOND_US) * SECOND_US, now - now % SECOND_US - SECOND_US)
+    first, second = -(-start // SECOND_US) * SECOND_US, now - now % SECOND_US
+    return None if second <= first else max(first, min(report_time(start, end, now), second - SECOND_US))
+
+
+def ready_at(period: BillingPeriod) -> int:
+    """From when on its usage is looked at: after its first minute, in which a report would be dated ahead and might then lie beyond a
+    cut; once it is invoiced, when all that belongs to it is there, so that what is carried forward comes at once."""
+    at = period.start + MINUTE_US
+    return max(at, period.until) if period.state == "invoiced" else at
 
 
 def summary_window(start: int, end: int) -> tuple[int, int] | None:

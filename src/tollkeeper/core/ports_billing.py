@@ -89,6 +89,12 @@ class OutboxRepository(Protocol):
         """How much usage of a period was there at an instant."""
         ...
 
+    def deliveries(
+        self, environment: Environment, customer: str, meter: str, period_start: int
+    ) -> Sequence[tuple[int, Decimal]]:
+        """When each report of a period was known to be there, and how much it was, in order of time."""
+        ...
+
     def taken(self, environment: Environment, meter: str, start: int, end: int) -> Sequence[OutboxMessage]:
         """What the provider took of a meter, last tried in [start, end]."""
         ...
@@ -128,7 +134,7 @@ class PeriodRepository(Protocol):
     def overlapping(
         self, environment: Environment, customers: Sequence[str], start: int, end: int
     ) -> Sequence[BillingPeriod]:
-        """Those that have an instant of [start, end), oldest first."""
+        """Those whose usage has an instant of [start, end), oldest first."""
         ...
 
     def of(self, environment: Environment, customer: str) -> Sequence[BillingPeriod]:
@@ -139,8 +145,8 @@ class PeriodRepository(Protocol):
         """One that never came to be: its contract ended before."""
         ...
 
-    def stale(self, environment: Environment, before: int, most: int) -> Sequence[BillingPeriod]:
-        """Those that began at `before` or earlier."""
+    def stale(self, environment: Environment, now: int, most: int) -> Sequence[BillingPeriod]:
+        """Those that are ready (`core.billing.ready_at`)."""
         ...
 
     def looked_at(self, period: BillingPeriod) -> bool:
@@ -203,6 +209,10 @@ class DriftRepository(Protocol):
 
     def list(self, environment: Environment, customer: str | None, drifted: bool) -> Sequence[DriftCheck]:
         """`drifted`: only those that are not equal. At most 10,000."""
+        ...
+
+    def remove(self, check: DriftCheck) -> None:
+        """What it is about is no longer there."""
         ...
 
     def sums(self, environment: Environment) -> Mapping[tuple[str, str], DriftSum]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tollkeeper.core.billing import BillingPeriod, PeriodState
 from tollkeeper.core.customers import Environment, SubscriptionStatus
+from tollkeeper.core.ends import with_tails
 from tollkeeper.core.invoices import Invoice
 from tollkeeper.core.periods import SECOND_US, Interval, period_at
 from tollkeeper.core.provider import ProviderItem, ProviderSubscription
@@ -40,7 +41,7 @@ _RANK: Final[Mapping[SubscriptionStatus, int]] = {"active": 5, "trialing": 5, "p
 class KnownSubscription:
     """A provider's subscription as it was last read. `read_at`: when that read began. `ended_at` never goes away again.
 
-    `subscription` is ours, as long as it is the one that governs. `granted_at`: when it first gave the right to call.
+    `subscription` is ours, as long as it is the one that governs. `held_until`: when the gate that went by it learned of its end.
     """
 
     provider: str
@@ -58,6 +59,7 @@ class KnownSubscription:
     plan_version: int | None = None
     cancel_at: int | None = None
     ended_at: int | None = None
+    held_until: int | None = None
     grace_until: int | None = None
     trial_start: int | None = None
     trial_end: int | None = None
@@ -90,8 +92,10 @@ class Span:
     plan_version: int
 
 
-def newer(have: KnownSubscription | None, read: KnownSubscription, now: int) -> KnownSubscription | None:
-    """What is to be kept of a read; None when it is no news.
+def newer(
+    have: KnownSubscription | None, read: KnownSubscription, now: int, *, held: bool = False
+) -> KnownSubscription | None:
+    """What is to be kept of a read; None when it is no news. `held`: the gate goes by it until now.
 
     A change at the provider is followed by an event, and so by a read that begins after it: a read that began before the one that is
     kept can only be older. Should the clock have been set back, what is kept from the future is no bar.
@@ -104,7 +108,8 @@ def newer(have: KnownSubscription | None, read: KnownSubscription, now: int) -> 
         read = replace(read, status=have.status)
     if read.plan is None and read.items == have.items:
         read = replace(read, plan=have.plan, plan_version=have.plan_version)
-    return replace(read, subscription=have.subscription, grace_until=have.grace_until)
+    held_until = now if held and read.ended_at is not None else None
+    return replace(read, subscription=have.subscription, grace_until=have.grace_until, held_until=held_until)
 
 
 def known(
@@ -278,6 +283,7 @@ def timeline(
     running: Iterable[Span],
     billed: Iterable[Span],
     ends: Mapping[str, int],
+    held: Mapping[str, int],
     invoices: Sequence[Invoice],
     provider: str,
     environment: Environment,
@@ -287,9 +293,9 @@ def timeline(
     """The periods of a customer at one provider, in order of time, none overlapping another.
 
     `running` is what the subscriptions say now, and holds above everything; `billed` is what lines of invoices say, the oldest first, and
-    holds above what is there. Each period ends where the next begins, and where its subscription ended (`ends`). Whole periods that
-    were missed between two of a subscription are filled in by its calendar. `silent` are subscriptions that ended so long ago that a last
-    invoice would have come.
+    holds above what is there. Each period ends where the next begins, and where its subscription ended (`ends`; `held`: when the gate
+    learned of that). Whole periods that were missed between two of a subscription are filled in by its calendar. `silent` are subscriptions
+    that ended so long ago that a last invoice would have come.
     """
     found = {period.start: period for period in have}
 
@@ -301,6 +307,8 @@ def timeline(
         else:
             subscription, plan, version = contract
             end = max(least, span.end)
+            if before.subscription != subscription:  # two contracts that began in one second: the later one has it
+                before = replace(before, state="open", invoice=None, finalized_at=None)
             found[span.start] = replace(before, end=end, subscription=subscription, plan=plan, plan_version=version)
 
     for span in billed:
@@ -311,7 +319,9 @@ def timeline(
     ordered: list[BillingPeriod] = []
     for period in sorted(found.values(), key=lambda p: p.start):
         end = min(period.end, ends.get(period.subscription, period.end))
-        if period.start >= end:
+        before = ordered[-1] if ordered else None
+        goes_on = before is not None and (before.subscription, before.end) == (period.subscription, period.start)
+        if period.start > end or (period.start == end and goes_on):
             continue  # it began after the end: the provider never lived it
         period = replace(period, end=end)
         if ordered:
@@ -322,7 +332,7 @@ def timeline(
         ordered.append(period)
     return [
         _billed(period, invoices, period.subscription in silent and ends.get(period.subscription) == period.end)
-        for period in ordered
+        for period in with_tails(ordered, ends, held)
     ]
 
 
@@ -345,7 +355,8 @@ def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod
 def _billed(period: BillingPeriod, invoices: Sequence[Invoice], over: bool) -> BillingPeriod:
     """With its invoice: the first of its subscription that was made at its end or later.
 
-    `over`: none will come, since the provider had nothing to bill when the contract ended. The period is invoiced then, by none.
+    `over`: none will come, since the provider had nothing to bill when the contract ended. The period is invoiced then, by none, and so is
+    one of no length, and one that a person had billed without it.
     """
     made = [
         invoice
@@ -356,7 +367,9 @@ def _billed(period: BillingPeriod, invoices: Sequence[Invoice], over: bool) -> B
         one for one in made if one.status != "void" or one.finalized_at is not None
     ]  # not a draft that was thrown away
     if not own:
-        return replace(period, state="invoiced" if over and not made else "open", invoice=None)
+        over = (over and not made) or period.start == period.end
+        over = over or (period.state == "invoiced" and period.invoice is None)
+        return replace(period, state="invoiced" if over else "open", invoice=None)
     invoice = min(own, key=lambda i: (i.created_at, i.id))
     state: PeriodState = "closing" if invoice.status == "draft" else "invoiced"
     return replace(period, state=state, invoice=invoice.id)

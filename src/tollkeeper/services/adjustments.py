@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from tollkeeper.core.billed import billed_by
 from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.ids import new_id
@@ -67,11 +68,16 @@ class Adjustments:
             if message.status != "too_old":  # of those it was taken back when that was found
                 report = replace(report, reported=report.reported - (message.quantity or 0))
         if period.state == "invoiced":
-            assert period.finalized_at is not None
             if any(status in OPEN for status in rows.outbox.quantities(*where)):
+                rows.reports.put(report, now)
                 return  # whether the invoice has it is not known yet; its settlement makes the period stale again
             if report.billed is None:
-                report = replace(report, billed=rows.outbox.delivered(*where, period.finalized_at))
+                invoice = rows.invoices.get(period.environment, period.invoice) if period.invoice is not None else None
+                billed = billed_by(period, rows.outbox.deliveries(*where), invoice, prices)
+                if billed is None:
+                    rows.reports.put(report, now)
+                    return  # who ended the contract may have wanted no invoice: it is told, and a person decides
+                report = replace(report, billed=billed)
             base = report.billed or Decimal(0)
         else:
             base = report.reported

@@ -78,7 +78,8 @@ class Offer:
 
 
 class Checkouts:
-    """`public_url` is where people come back to; `deliver(environment, customer)` brings usage to the provider before a period is cut.
+    """`public_url` is where people come back to; `deliver(environment, customer, followed)` brings usage to the provider before
+    a period is cut, `followed` by another.
 
     `rated` gives what prices that are rated here come to in the running period.
     """
@@ -90,7 +91,7 @@ class Checkouts:
         subscriptions: Subscriptions,
         clock: Clock,
         public_url: str,
-        deliver: Callable[[Environment, str], None],
+        deliver: Callable[[Environment, str, bool], None],
         rated: Callable[[Repositories, Environment, str], Sequence[OwedLine]] = lambda rows, environment, customer: (),
     ) -> None:
         self._deliver = deliver
@@ -289,7 +290,7 @@ class Checkouts:
                 dearer = before is None or monthly(wanted, record.currency) >= monthly(before, record.currency)
                 when = "now" if dearer else "period_end"
             if when == "now":
-                self._deliver(self.environment, customer)
+                self._deliver(self.environment, customer, True)
             self._provider.change_plan(running.id, lines, when, self._key("change"), self._is_ours)
             self._applied(running.id)
 
@@ -303,7 +304,7 @@ class Checkouts:
 
         def end(running: KnownSubscription) -> ProviderSubscription:
             if when == "now":
-                self._deliver(self.environment, customer)
+                self._deliver(self.environment, customer, False)
             return self._provider.cancel(running.id, when, self._key("cancel"))
 
         return self._told(customer, end)

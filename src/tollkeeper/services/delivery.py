@@ -39,8 +39,8 @@ class Delivery:
         self._clock = clock
         self._pause = pause
 
-    def before_cut(self, environment: Environment, customer: str) -> None:
-        """Report all usage of the running periods and wait until the provider has it.
+    def before_cut(self, environment: Environment, customer: str, followed: bool = False) -> None:
+        """Report all usage of the running periods and wait until the provider has it. `followed`: as in `Reports.flush`.
 
         Raises ProviderUnavailable when it does not answer for 20 seconds: then nothing is to be cut, since usage would be missing from
         the last invoice.
@@ -48,7 +48,8 @@ class Delivery:
         now = self._clock.now_us()
         with self._database.write() as rows:
             for period in rows.periods.overlapping(environment, [customer], now, now + 1):
-                self._reports.flush(rows, environment, customer, period.start, cut=True)
+                if now < period.end:
+                    self._reports.flush(rows, environment, customer, period.start, cut=True, followed=followed)
         waited = 0.0
         while self._owed(environment, customer):
             if self._sender.run_once():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
@@ -24,6 +24,7 @@ from tollkeeper.core.rating import rate
 from tollkeeper.core.subscriptions import GRANTS
 from tollkeeper.services.adjustments import Adjustments, free
 from tollkeeper.services.clock import Clock
+from tollkeeper.services.outside import outside
 from tollkeeper.services.reports import Totals
 from tollkeeper.services.topics import LAG_US
 
@@ -95,6 +96,9 @@ class Drift:
                 one.meter: rows.drift.get(period.environment, period.customer, one.meter, period.start)
                 for one in rows.reports.of(period.environment, period.customer, period.start)
             }
+            periods = [p for p in rows.periods.of(period.environment, period.customer) if p.provider == period.provider]
+            bought = rows.provider_subscriptions.get(self._provider.name, period.environment, period.subscription)
+            gratis = free(rows, period)
         if plan is None or customer is None:
             return []
         if (
@@ -104,19 +108,41 @@ class Drift:
         ):
             return []
         prices = [p for p in plan.prices if p.meter and p.currency == customer.currency and rated_here(p) is None]
+        ended = bought is not None and bought.ended_at is not None and not bought.paused
+        settled = period.state == "invoiced" or period.end < now - SETTLED_US
+        uninvoiced = ended and settled and period.invoice is None and not gratis
+        meters = list(dict.fromkeys(price.meter for price in prices if price.meter is not None))
         invoice = self._invoice(period)
-        checks = [
-            check
-            for meter in dict.fromkeys(price.meter for price in prices)
-            if meter is not None
-            and (check := self._compare(period, meter, plan, [p for p in prices if p.meter == meter], invoice, now))
-        ]
+        checks = []
+        for meter in meters:
+            own = [p for p in prices if p.meter == meter]
+            if check := self._compare(period, meter, plan, own, invoice, uninvoiced, now):
+                checks.append(check)
+        with self._database.read() as rows:
+            between = outside(rows, self._usage, period, periods, SETTLED_US, now)
         with self._database.write() as rows:
-            for check in checks:
+            self._tidy(rows, period, periods, meters, between)
+            for check in (*checks, *between):
                 rows.drift.put(check)
                 if check.state in ("equal", "pending") and check.provider is not None:
                     rows.outbox.confirm(check.environment, check.customer, check.meter, check.period_start)
-        return checks
+        return [*checks, *between]
+
+    def _tidy(
+        self,
+        rows: Repositories,
+        period: BillingPeriod,
+        periods: Sequence[BillingPeriod],
+        meters: Iterable[str],
+        between: Sequence[DriftCheck],
+    ) -> None:
+        """Remove what is told of a period, or of the time after it, that is no longer so."""
+        held = {(meter, period.start) for meter in meters} | {(one.meter, one.period_start) for one in between}
+        others = {p.start for p in periods} | {p.until for p in periods if p.start != period.start}
+        for one in rows.drift.list(period.environment, period.customer, True):
+            here = one.period_start == period.start or one.period_start not in others
+            if here and (one.meter, one.period_start) not in held:
+                rows.drift.remove(one)
 
     def _compare(
         self,
@@ -125,11 +151,12 @@ class Drift:
         plan: Plan,
         prices: Sequence[Price],
         invoice: ProviderInvoice | None,
+        uninvoiced: bool,
         now: int,
     ) -> DriftCheck | None:
         where = (period.environment, period.customer, meter, period.start)
         has = self._has(period, meter)
-        ledger = self._usage.period_total(meter, period.environment, period.customer, period.start, period.end)
+        ledger = self._usage.period_total(meter, period.environment, period.customer, period.start, period.until)
         if ledger is None:
             return None
         with self._database.read() as rows:
@@ -142,7 +169,18 @@ class Drift:
             said = f"{', '.join(twice)} bills the same usage once more: end one of the subscriptions, and refund it"
             faults = "; ".join(filter(None, (faults, said)))
         fresh = any(one.status in DELIVERED and (one.settled_at or 0) > now - self._lag_us for one in messages)
-        return compare(report, ledger, has, states, faults, now, fresh=fresh)
+        return compare(
+            report,
+            ledger,
+            has,
+            states,
+            faults,
+            period.until,
+            now,
+            fresh=fresh,
+            measured=summary_window(period.start, period.end) is not None,
+            uninvoiced=uninvoiced and report.billed is None,
+        )
 
     def _has(self, period: BillingPeriod, meter: str) -> Decimal | None:
         """What the provider's meter has; None where it cannot be known now."""
@@ -217,7 +255,7 @@ class Drift:
             return rows.drift.sums(self.environment)
 
     def repair(self, customer: str | None = None) -> list[Adjustment]:
-        """Bill what the provider is short of, and give back what it has too much, by signed adjustments that say so.
+        """Bill what the provider is short of, or has no invoice for, and give back what it has too much, by signed adjustments that say so.
 
         Only where nothing is on its way or in doubt. The adjustments that were made.
         """
@@ -225,6 +263,42 @@ class Drift:
         for one in self.told(customer):
             if one.check.state in ("refused", "unexplained"):
                 made += self._repair(one.check)
+            elif one.check.state == "uninvoiced" and one.settled:
+                made += self._write_up(one.check)
+        return made
+
+    def _write_up(self, before: DriftCheck) -> list[Adjustment]:
+        """Bill a period whose contract ended without an invoice: all of it is carried forward."""
+        where = (before.environment, before.customer, before.period_start)
+        with self._database.read() as rows:
+            period = rows.periods.get(*where)
+            customer = rows.customers.get(before.customer)
+            plan = rows.catalog.plan(period.plan, period.plan_version) if period is not None else None
+        if period is None or plan is None or customer is None or period.invoice is not None:
+            return []
+
+        def total(period: BillingPeriod, meter: str) -> Decimal | None:
+            return self._usage.period_total(meter, period.environment, period.customer, period.start, period.until)
+
+        prices = [p for p in plan.prices if p.meter and p.currency == customer.currency and rated_here(p) is None]
+        totals = {meter: total(period, meter) for meter in dict.fromkeys(p.meter for p in prices if p.meter)}
+        now = self._clock.now_us()
+        with self._database.write() as rows:
+            known = {one.id for one in rows.adjustments.of(*where)}
+            rows.periods.move(*where, "invoiced", None, period.end)
+            invoiced = replace(period, state="invoiced", invoice=None, finalized_at=period.end)
+            for meter, quantity in totals.items():
+                report = rows.reports.get(before.environment, before.customer, meter, period.start)
+                report = report or UsageReport(before.environment, before.customer, meter, period.start)
+                if report.billed is None:
+                    report = replace(report, billed=Decimal(0))
+                    rows.reports.put(report, now)
+                if quantity is not None:
+                    own = [price for price in prices if price.meter == meter]
+                    self._adjustments.carry(rows, invoiced, report, own, quantity, report.seq, now)
+            self._adjustments.rated_here(rows, invoiced, total, now)
+            made = [one for one in rows.adjustments.of(*where) if one.id not in known]
+        self.check(invoiced)
         return made
 
     def _repair(self, before: DriftCheck) -> list[Adjustment]:

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from tollkeeper.core.billing import MINUTE_US, BillingPeriod, UsageReport, closes_late, cut_time, report_time
+from tollkeeper.core.billing import (
+    SECOND_US,
+    BillingPeriod,
+    UsageReport,
+    closes_late,
+    cut_time,
+    ready_at,
+    report_time,
+)
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.errors import Conflict
 from tollkeeper.core.ids import new_id
@@ -118,7 +126,7 @@ class Reports:
         environment = self._account[1]
         with self._database.read() as rows:
             mark = rows.watermarks.get(self._mark)
-            stale = rows.periods.stale(environment, self._clock.now_us() - MINUTE_US, GROUPS)
+            stale = rows.periods.stale(environment, self._clock.now_us(), GROUPS)
         last = self._log.last_seq()
         self.behind = mark is not None and last < mark
         if self.behind:
@@ -183,7 +191,7 @@ class Reports:
             wanted = [
                 (period, meter, revision)
                 for period, only in groups
-                if period.start + MINUTE_US <= self._clock.now_us()
+                if ready_at(period) <= self._clock.now_us()
                 for meter, revision in self._meters(rows, period, only)
             ]
         seq = self._log.last_seq()
@@ -201,10 +209,10 @@ class Reports:
                     rows.periods.doubt(one.period.environment, one.period.customer, one.period.start)
                     continue
                 current = rows.periods.get(one.period.environment, one.period.customer, one.period.start)
-                if current is not None and current.end == one.period.end:
+                if current is not None and (current.end, current.tail) == (one.period.end, one.period.tail):
                     self._write(rows, current, one.meter, one.total, report, seq, now, NORMAL)
             for period, only in groups:
-                if period.start + MINUTE_US > now:  # a report would be dated ahead, and may then lie beyond a cut
+                if ready_at(period) > now:
                     rows.periods.doubt(period.environment, period.customer, period.start)
                 elif only is None and rows.periods.looked_at(period):
                     self._adjustments.rated_here(rows, period, self._total, now)
@@ -214,19 +222,29 @@ class Reports:
     # one period
 
     def flush(
-        self, rows: Repositories, environment: Environment, customer: str, start: int, *, cut: bool = False
+        self,
+        rows: Repositories,
+        environment: Environment,
+        customer: str,
+        start: int,
+        *,
+        cut: bool = False,
+        followed: bool = False,
     ) -> int:
         """Put what a period still lacks into the outbox, within the caller's transaction, and everything owed for the customer in
-        front. `cut`: the period is about to be ended at once. How many messages were made.
+        front. How many messages were made.
+
+        `cut`: the period is about to be ended at once; `followed`: by another, which has all of the second in which that happens.
         """
         period = rows.periods.get(environment, customer, start)
         if period is None or period.provider is None:
             return 0
         seq, now = self._log.last_seq(), self._clock.now_us()
-        self._divide([period])
+        used = replace(period, end=now - now % SECOND_US, tail=0) if followed else period
+        self._divide([used])
         made = 0
         for meter, _ in list(self._meters(rows, period, None)):
-            total = self._total(period, meter)
+            total = self._total(used, meter)
             if total is not None:
                 made += self._write(
                     rows, period, meter, total, self._book(rows, period, meter), seq, now, FIRST, cut=cut
@@ -272,6 +290,12 @@ class Reports:
                 report = self._book(rows, period, message.meter)
                 rows.reports.put(replace(report, reported=report.reported - message.quantity), now)
 
+    def reopened(self, rows: Repositories, environment: Environment, customer: str, start: int) -> None:
+        """Another contract has the period: what an invoice had of the one before is none of its."""
+        now = self._clock.now_us()
+        for report in rows.reports.of(environment, customer, start):
+            rows.reports.put(replace(report, billed=None), now)
+
     def _write(
         self,
         rows: Repositories,
@@ -291,7 +315,8 @@ class Reports:
             self._adjustments.carry(rows, period, report, prices, total, seq, now)
             return 0
         lacking = total - report.reported - report.carried
-        if not lacking:
+        at = cut_time(period.start, period.end, now) if cut else report_time(period.start, period.end, now)
+        if not lacking or at is None or period.start >= period.end:  # what cannot be dated in it is carried forward
             return 0
         made = OutboxMessage(
             id=new_id("out", now // 1000, self._clock.random_bits(80)),
@@ -302,7 +327,7 @@ class Reports:
                 "usage", period.environment, period.customer, meter, period.start, seq, report.revision
             ),
             payload={
-                "at": cut_time(period.start, now) if cut else report_time(period.start, period.end, now),
+                "at": at,
                 "end": period.end,
                 "after_seq": report.seq,
                 "upto_seq": seq,
@@ -322,10 +347,10 @@ class Reports:
         return 1
 
     def _divide(self, periods: Iterable[BillingPeriod]) -> None:
-        """See to it that no cell holds usage of two periods."""
+        """See to it that no cell holds usage of two periods, or of one and of what comes after it."""
         now = self._clock.now_us()
         for period in dict.fromkeys(periods):
-            for edge in (period.start, period.end):
+            for edge in (period.start, period.until):
                 if edge <= now + AHEAD_US and not self._edges.cut(period.environment, period.customer, edge):
                     self.undivided += 1
                     logger.warning(
@@ -355,7 +380,7 @@ class Reports:
 
     def _total(self, period: BillingPeriod, meter: str) -> Decimal | None:
         """What the ledger has; None where that is not known, which is no zero."""
-        total = self._usage.period_total(meter, period.environment, period.customer, period.start, period.end)
+        total = self._usage.period_total(meter, period.environment, period.customer, period.start, period.until)
         if total is None:
             self.unknown += 1
         return total

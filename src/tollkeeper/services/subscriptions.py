@@ -29,7 +29,6 @@ from tollkeeper.core.provider import (
 )
 from tollkeeper.core.purchases import Purchase
 from tollkeeper.core.subscriptions import (
-    ENDED,
     GRANTS,
     Contract,
     KnownSubscription,
@@ -96,6 +95,8 @@ class Books(Protocol):
     def finalised(
         self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str | None, at: int
     ) -> None: ...
+
+    def reopened(self, rows: Repositories, environment: Environment, customer: str, start: int) -> None: ...
 
 
 class Subscriptions:
@@ -234,7 +235,8 @@ class Subscriptions:
         plan = self._plan_of(rows, environment, [item.price for item in read.items])
         have = rows.provider_subscriptions.get(self.provider, environment, read.id)
         ours = [item for item in read.items if self._price(rows, environment, item.price) is not None]
-        kept = newer(have, known(self.provider, environment, customer, plan, read, begun, ours), now)
+        found = known(self.provider, environment, customer, plan, read, begun, ours)
+        kept = newer(have, found, now, held=have is not None and _held(rows, have))
         if kept is not None:
             rows.provider_subscriptions.put(kept)
 
@@ -354,10 +356,10 @@ class Subscriptions:
         invoices: Sequence[Invoice],
         now: int,
     ) -> list[BillingPeriod]:
-        real = [one for one in bought if one.status in GRANTS or one.status in ENDED]
+        real = [one for one in bought if one.status in GRANTS or one.status == "canceled"]
         running = [
             Span(one.period_start, one.period_end, one.id, one.plan, one.plan_version)
-            for one in real
+            for one in sorted(real, key=lambda one: one is governing)
             if one.plan is not None and one.plan_version is not None and (one.ended_at is not None or one is governing)
         ]
         ids = {one.id for one in real}
@@ -367,7 +369,8 @@ class Subscriptions:
         silent = {
             one.id for one in real if one.ended_at is not None and one.ended_at <= now - SILENT_US and not one.paused
         }
-        after = timeline(have, running, billed, ends, invoices, self.provider, environment, customer, silent)
+        held = {one.id: one.held_until for one in real if one.held_until is not None}
+        after = timeline(have, running, billed, ends, held, invoices, self.provider, environment, customer, silent)
         before = {p.start: p for p in have}
         for period in after:
             old = before.pop(period.start, None)
@@ -391,6 +394,8 @@ class Subscriptions:
         if invoice is None and period.state == "invoiced":
             self._books.finalised(rows, *where, None, period.end)
         elif invoice is None or before.state == "invoiced":
+            if period.state == "open":
+                self._books.reopened(rows, *where)
             rows.periods.move(*where, period.state, period.invoice, at)
         elif at is None:
             self._books.close(rows, *where, invoice.id)
@@ -464,6 +469,12 @@ class Subscriptions:
 
     def _id(self, prefix: str, now: int) -> str:
         return new_id(prefix, now // 1000, self._clock.random_bits(80))
+
+
+def _held(rows: Repositories, one: KnownSubscription) -> bool:
+    """Whether the gate goes by it."""
+    current = rows.subscriptions.current([one.customer])[one.customer]
+    return one.subscription is not None and any(ours.id == one.subscription for ours in current)
 
 
 def read_price_key(key: str) -> tuple[tuple[str, int], str] | None:

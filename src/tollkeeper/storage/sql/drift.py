@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, delete, func, select, text
 
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.drift import DriftCheck, DriftSum
@@ -48,6 +48,16 @@ class SqlDrift:
             query = query.where(_C.state != "equal")
         query = query.order_by(_C.customer, _C.period_start, _C.meter).limit(10_000)
         return [_check(row) for row in self._connection.execute(query)]
+
+    def remove(self, check: DriftCheck) -> None:
+        self._connection.execute(
+            delete(drift_checks).where(
+                _C.environment == check.environment,
+                _C.customer == check.customer,
+                _C.meter == check.meter,
+                _C.period_start == check.period_start,
+            )
+        )
 
     def sums(self, environment: Environment) -> dict[tuple[str, str], DriftSum]:
         found: dict[tuple[str, str], DriftSum] = {}

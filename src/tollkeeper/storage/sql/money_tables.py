@@ -52,7 +52,8 @@ provider_subscriptions = Table(
     sqlite_strict=True,
 )
 
-# Half-open periods that are billed, one plan version each; with a provider its exact instants. stale: its totals are to be looked at.
+# Half-open periods that are billed, one plan version each; with a provider its exact instants. tail: how long after its end (µs)
+# usage is billed with it. stale: its totals are to be looked at.
 billing_periods = Table(
     "billing_periods",
     metadata,
@@ -68,9 +69,10 @@ billing_periods = Table(
     Column("invoice", Text),
     Column("finalized_at", INSTANT),
     Column("stale", Integer, nullable=False),
+    Column("tail", INSTANT, nullable=False),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     CheckConstraint("state IN ('open', 'closing', 'invoiced')", name="state"),
-    CheckConstraint('"start" < "end"', name="order"),
+    CheckConstraint('"start" <= "end" AND "start" < "end" + tail AND tail >= 0', name="order"),
     CheckConstraint("stale IN (0, 1)", name="stale"),
     Index(
         "ix_billing_periods_stale",
@@ -323,7 +325,7 @@ adjustments = Table(
     sqlite_strict=True,
 )
 
-# The last comparison of ledger and provider, by customer, meter and period.
+# The last comparison of ledger and provider, by customer, meter and period; and what was used between two contracts.
 drift_checks = Table(
     "drift_checks",
     metadata,
@@ -338,6 +340,7 @@ drift_checks = Table(
     Column("difference", Text),
     Column("state", Text, nullable=False),
     Column("explanation", Text, nullable=False),
+    Column("period_end", INSTANT, nullable=False),
     Column("checked_at", INSTANT, nullable=False),
     CheckConstraint("environment IN ('live', 'test')", name="environment"),
     sqlite_strict=True,

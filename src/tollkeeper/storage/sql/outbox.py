@@ -244,16 +244,25 @@ class SqlOutbox:
         return self._connection.execute(_FORGET, values).rowcount
 
     def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:
+        found = self.deliveries(environment, customer, meter, period_start)
+        return sum((quantity for at, quantity in found if at <= until), Decimal(0))
+
+    def deliveries(
+        self, environment: Environment, customer: str, meter: str, period_start: int
+    ) -> Sequence[tuple[int, Decimal]]:
         columns = outbox_messages.c
-        query = select(columns.quantity).where(
-            columns.environment == environment,
-            columns.customer == customer,
-            columns.meter == meter,
-            columns.period_start == period_start,
-            columns.status.in_(DELIVERED),
-            columns.settled_at <= until,
+        query = (
+            select(columns.settled_at, columns.quantity)
+            .where(
+                columns.environment == environment,
+                columns.customer == customer,
+                columns.meter == meter,
+                columns.period_start == period_start,
+                columns.status.in_(DELIVERED),
+            )
+            .order_by(columns.settled_at, columns.id)
         )
-        return sum(map(Decimal, self._connection.execute(query).scalars()), Decimal(0))
+        return [(at, Decimal(quantity)) for at, quantity in self._connection.execute(query)]
 
     def taken(self, environment: Environment, meter: str, start: int, end: int) -> Sequence[OutboxMessage]:
         columns = outbox_messages.c

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Row, case, delete, insert, or_, select, text, tuple_, update
 
-from tollkeeper.core.billing import BillingPeriod, PeriodState
+from tollkeeper.core.billing import MINUTE_US, BillingPeriod, PeriodState
 from tollkeeper.core.customers import Environment
 from tollkeeper.storage.sql.money_tables import billing_periods, provider_subscriptions
 
@@ -23,10 +23,9 @@ class SqlPeriods:
     def put(self, period: BillingPeriod) -> None:
         before = self.get(period.environment, period.customer, period.start)
         if before is not None:
-            same = (before.end, before.plan, before.plan_version) == (period.end, period.plan, period.plan_version)
-            period = replace(period, stale=before.stale or not same or period.state != before.state)
+            period = replace(period, stale=before.stale or _bounds(before) != _bounds(period))
             self._connection.execute(delete(billing_periods).where(_key(period)))
-        values = {name: getattr(period, name) for name in (*_NAMES, "invoice", "finalized_at")}
+        values = {name: getattr(period, name) for name in (*_NAMES, "invoice", "finalized_at", "tail")}
         stale = period.stale and period.provider is not None  # without a provider nothing is reported
         self._connection.execute(insert(billing_periods).values(**values, stale=int(stale)))
 
@@ -40,7 +39,7 @@ class SqlPeriods:
     ) -> Sequence[BillingPeriod]:
         query = (
             select(billing_periods)
-            .where(_C.environment == environment, _C.customer.in_(customers), _C.start < end, _C.end > start)
+            .where(_C.environment == environment, _C.customer.in_(customers), _C.start < end, _C.end + _C.tail > start)
             .order_by(_C.customer, _C.start)
         )
         return [_period(row) for row in self._connection.execute(query)]
@@ -54,10 +53,15 @@ class SqlPeriods:
             delete(billing_periods).where(_C.environment == environment, _C.customer == customer, _C.start == start)
         )
 
-    def stale(self, environment: Environment, before: int, most: int) -> Sequence[BillingPeriod]:
+    def stale(self, environment: Environment, now: int, most: int) -> Sequence[BillingPeriod]:
         query = (
             select(billing_periods)
-            .where(text("stale = 1"), _C.environment == environment, _C.start <= before)
+            .where(
+                text("stale = 1"),
+                _C.environment == environment,
+                _C.start <= now - MINUTE_US,
+                or_(_C.state != "invoiced", _C.end + _C.tail <= now),
+            )
             .order_by(_C.environment, _C.customer, _C.start)
             .limit(most)
         )
@@ -69,6 +73,7 @@ class SqlPeriods:
             .where(
                 _key(period),
                 _C.end == period.end,
+                _C.tail == period.tail,
                 _C.plan == period.plan,
                 _C.plan_version == period.plan_version,
                 _C.state == period.state,
@@ -120,6 +125,10 @@ class SqlPeriods:
         if after is not None:
             query = query.where(tuple_(*columns) > tuple_(*after))
         return [_period(row) for row in self._connection.execute(query)]
+
+
+def _bounds(period: BillingPeriod) -> tuple[object, ...]:
+    return period.end, period.tail, period.plan, period.plan_version, period.state
 
 
 def _key(period: BillingPeriod) -> Any:

@@ -71,12 +71,16 @@ class DriftQuery(Parameters):
 
 
 class DriftShown(Shown):
-    """The last comparison of one customer, meter and period. Quantities are decimals; null where one is not known."""
+    """The last comparison of one customer, meter and period, or what was used between two contracts.
+
+    Quantities are decimals; null where one is not known.
+    """
 
     environment: EnvironmentName
     customer: str
     meter: str = Field(examples=["api_calls"])
     period_start: Instant
+    period_end: Instant = Field(description="The end of the usage that was compared.")
     ledger: str = Field(description="What the usage log comes to.", examples=["1200"])
     reported: str = Field(description="What was put into the outbox of it.", examples=["1200"])
     provider: str | None = Field(description="What the provider's meter has.", examples=["1195"])
@@ -91,7 +95,7 @@ class DriftShown(Shown):
     @classmethod
     def of(cls, one: Drifted) -> DriftShown:
         check = one.check
-        plain = ("environment", "customer", "meter", "period_start", "state", "explanation", "checked_at")
+        plain = ("environment", "customer", "meter", "period_start", "period_end", "state", "explanation", "checked_at")
         numbers = ("ledger", "reported", "provider", "invoiced", "difference")
         values: dict[str, Any] = {name: getattr(check, name) for name in plain}
         values |= {name: _text(getattr(check, name)) for name in numbers}
