@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tollkeeper.core.errors import NotFound
-from tollkeeper.core.provider import MeterReport, ProviderRefused
+from tollkeeper.core.provider import MeterReport, ProviderRefused, ProviderUnavailable
 from tollkeeper.integrations.stripe.account import StripeAccount
 from tollkeeper.integrations.stripe.client import Calls
 from tollkeeper.integrations.stripe.doctor import StripeDoctor
@@ -31,7 +31,7 @@ class StandIn:
                 path = self.path.partition("?")[0]
                 nothing = {"error": {"type": "invalid_request_error", "message": "There is nothing here."}}
                 status, document = answers.get(path, (404, nothing))
-                body = json.dumps(document).encode()
+                body = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(body)))
@@ -105,6 +105,13 @@ def test_a_known_identifier_is_a_delivery_in_whatever_words(
     else:
         with pytest.raises(ProviderRefused):
             stand_in.account.report(report, "r1")
+
+
+@pytest.mark.parametrize("status", [200, 302, 502])
+def test_an_answer_of_something_in_between_leaves_the_outcome_unknown(stand_in: StandIn, status: int) -> None:
+    stand_in.answers["/v1/billing/meter_events"] = (status, b"<html>Please log in</html>")
+    with pytest.raises(ProviderUnavailable):
+        stand_in.account.report(MeterReport("r1", "calls", "cus_1", Decimal(1), 0), "r1")
 
 
 def test_objects_that_say_only_what_is_needed_are_read(stand_in: StandIn) -> None:

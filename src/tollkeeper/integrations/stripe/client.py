@@ -114,6 +114,8 @@ def translated(error: StripeError) -> TollkeeperError:
     reason = str(error.code or getattr(error.error, "type", None) or "")
     if isinstance(error, stripe.APIConnectionError) or status is None:
         return ProviderUnavailable(f"Stripe did not answer: {said.splitlines()[0] if said else 'no connection'}")
+    if status < 400:  # not what Stripe answers: something that stands between, and what became of the call is not known
+        return ProviderUnavailable(f"What answered is not Stripe ({status}): {said[:200]}")
     if status == 429:
         return ProviderBusy(f"Stripe asks to be called less often: {said}", retry_after=_seconds(error.headers))
     if status >= 500 or status == 409:  # 409: the first call under this key is still under way
