@@ -47,7 +47,21 @@ LAYERS: dict[str, tuple[set[str], set[str]]] = {
     "sandbox": ({"sandbox"}, {"starlette", "uvicorn"}),
     "dotenv": ({"core"}, set()),
 }
-FREE = {"bootstrap", "embedded", "front", "money", "play", "server", "settings", "upkeep", "__init__", "__main__"}
+FREE = {
+    "bootstrap",
+    "demo",
+    "embedded",
+    "first",
+    "front",
+    "money",
+    "play",
+    "server",
+    "settings",
+    "upkeep",
+    "wrap",
+    "__init__",
+    "__main__",
+}
 
 
 def layer(path: Path) -> str:

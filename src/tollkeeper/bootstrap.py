@@ -199,7 +199,7 @@ def openapi() -> dict[str, Any]:
 
 def demo(environ: Mapping[str, str], folder: Path, address: str) -> None:
     """Run the example API behind the gate until told to stop."""
-    from tollkeeper.front import demo
+    from tollkeeper.demo import demo
 
     demo(environ, folder, address)
 
@@ -216,7 +216,7 @@ def wrap(
     free_paths: Sequence[str] = (),
 ) -> None:
     """Price an API that runs already; until told to stop."""
-    from tollkeeper.front import wrap
+    from tollkeeper.wrap import wrap
 
     wrap(settings, upstream, free=free, price=price, fee=fee, currency=currency, address=address, free_paths=free_paths)
 

@@ -12,8 +12,10 @@ import pytest
 from tollkeeper.bootstrap import Tollkeeper
 from tollkeeper.core.catalog import example_catalog
 from tollkeeper.core.errors import InvalidRequest, SettingsInvalid
+from tollkeeper.demo import demo, remembered_keys
 from tollkeeper.demo_api import check_iban, text_statistics
-from tollkeeper.front import FIRST_CUSTOMER, demo, remembered_keys, require_meters
+from tollkeeper.first import FIRST_CUSTOMER
+from tollkeeper.front import require_meters
 from tollkeeper.web.listen import bind
 from tollkeeper.web.proxy_options import ProxyOptions
 from tollkeeper.web.rules import read_rules
