@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -52,6 +52,16 @@ class Event:
     value: Any
 
 
+def used_of(events: Iterable[Event], meter: str, start: datetime, end: datetime) -> Fraction:
+    values = [event.value for event in events if event.meter == meter and start <= event.at < end]
+    if meter == "calls":
+        return Fraction(len(values))
+    if meter == "users":
+        return Fraction(len(set(values)))
+    numbers = [Fraction(value) for value in values]
+    return max(numbers, default=Fraction(0)) if meter == "peak" else sum(numbers, Fraction(0))
+
+
 @dataclass
 class Closed:
     """A period whose invoice is final, with what that (and what came after it) billed of each price."""
@@ -60,6 +70,7 @@ class Closed:
     end: datetime
     billed: dict[str, Fraction | None]
     prices: list[Price]
+    contract: int
 
 
 @dataclass
@@ -127,18 +138,13 @@ class Account:
     pending: list[int] = field(default_factory=list)
     expected: list[Foreseen] = field(default_factory=list)
     draft: tuple[Foreseen, list[int], datetime, datetime, Plan, bool] | None = None
+    contract: int = 0
     after: int = 0
     spans: list[tuple[datetime, datetime, Plan]] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
     def used(self, meter: str, start: datetime, end: datetime) -> Fraction:
-        values = [e.value for e in self.events.values() if e.meter == meter and start <= e.at < end]
-        if meter == "calls":
-            return Fraction(len(values))
-        if meter == "users":
-            return Fraction(len(set(values)))
-        numbers = [Fraction(value) for value in values]
-        return max(numbers, default=Fraction(0)) if meter == "peak" else sum(numbers, Fraction(0))
+        return used_of(self.events.values(), meter, start, end)
 
     def _amounts(self, price: Price, used: Fraction) -> list[int]:
         found = lines(price, used, self.currency)
@@ -181,6 +187,7 @@ class Account:
         self.plan, self.anchor, self.months, self.fees = plan, at, 0, []
         self.next_plan, self.ending, self.coupon, self.start = None, False, coupon, at
         self.trial = bool(plan.trial_days) and not self.spans
+        self.contract += 1
         if coupon is not None:
             coupon.since = at
         self.story.append(f"{at} buys {plan.key} {coupon or ''}")
@@ -192,7 +199,13 @@ class Account:
             self._invoice(at, [], [])
         else:
             self.end = later(at, 1)
-            self._invoice(at, self._flat(plan, at, True), [])
+            fees = self._flat(plan, at, True)
+            if fees or not self._is_billed(plan):  # of usage alone there is nothing to say yet
+                self._invoice(at, fees, [])
+
+    def _is_billed(self, plan: Plan) -> bool:
+        """Whether Stripe bills usage of it."""
+        return any(price["model"] != "flat" and not rated_here(price) for price in plan.of(self.currency))
 
     def reach_end(self) -> None:
         """The clock passes the end of the period: the draft is made."""
@@ -223,8 +236,7 @@ class Account:
         assert self.draft is not None
         made, amounts, start, end, plan, free = self.draft
         self.draft = None
-        native = any(price["model"] != "flat" and not rated_here(price) for price in plan.of(self.currency))
-        if self.plan is None and not native and not amounts:  # Stripe has nothing to invoice
+        if self.plan is None and not self._is_billed(plan) and not amounts:  # Stripe has nothing to invoice
             self._close(plan, start, end, rated=False)
             return
         for price in plan.of(self.currency):
@@ -237,7 +249,7 @@ class Account:
     def _close(self, plan: Plan, start: datetime, end: datetime, *, rated: bool) -> None:
         prices = [price for price in plan.of(self.currency) if price["model"] != "flat"]
         billed: dict[str, Fraction | None] = {price["key"]: self.used(price["meter"], start, end) for price in prices}
-        closed = Closed(start, end, billed, prices)
+        closed = Closed(start, end, billed, prices, self.contract)
         if not rated:  # what the provider cannot rate was not on the invoice that came at once
             for price in prices:
                 if rated_here(price):
@@ -296,7 +308,7 @@ class Account:
                 if not owed:
                     continue
                 self.story.append(f"   {price['key']} of {period.start}: {before} -> {now}: {owed}")
-                if self.draft is not None and self.draft[2] != period.start:
+                if self.draft is not None and self.draft[2] != period.start and period.contract == self.contract:
                     self.draft[1].append(owed)
                 elif self.plan is None:
                     self.after += owed
