@@ -20,6 +20,7 @@ name = "Weather"
 currency = "usd"
 shadow = ["pro"]
 fallback = "pro"
+write_off = "0.5"
 automatic_tax = true
 tax_ids = true
 promotion_codes = true
@@ -263,6 +264,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
         plans,
         draw(names),
         fallback=draw(st.none() | st.sampled_from(sorted(plans))) if plans else None,
+        write_off=draw(st.none() | amounts),
         automatic_tax=draw(st.booleans()),
         tax_ids=draw(st.booleans()),
         promotion_codes=draw(st.booleans()),

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from proxy.commands import free_port, run, running
 from sandbox.conftest import Running
 from tollkeeper.bootstrap import Tollkeeper
-from tollkeeper.core.billing import BillingPeriod
+from tollkeeper.core.billing import BillingPeriod, UsageReport
+from tollkeeper.core.events import UsageEvent
+from tollkeeper.core.invoices import Invoice
 from tollkeeper.core.ports_money import ProviderObject
 from tollkeeper.core.provider_catalog import Thing
 from tollkeeper.integrations.stripe.account import StripeAccount
@@ -50,20 +55,67 @@ def prepared(folder: Path, sandbox: Running) -> str:
         return made
 
 
-def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
-    sandbox = Running()
-    customer = prepared(tmp_path, sandbox)
+def voided(folder: Path, sandbox: Running, customer: str) -> None:
+    """A month before, of three calls that were invoiced, and the invoice voided."""
+    now = time.time_ns() // 1_000_000_000 * 1_000_000
+    start, end, used = now - 31 * DAY, now - DAY, now - 2 * DAY
+    with Tollkeeper(str(folder / "toll.db")) as app:
+        for number in range(3):
+            event = UsageEvent(
+                str(number), "api.call", "t", customer="acme", time=datetime.fromtimestamp(used / 1e6, UTC)
+            )
+            assert app.ingest.ingest_wait("test", [event])[0].status == "accepted"
+        with app.database.write() as rows:
+            [first] = rows.periods.of("test", "acme")
+            rows.periods.put(
+                replace(first, start=start, end=first.start, state="invoiced", invoice="in_9", finalized_at=end)
+            )
+            rows.reports.put(UsageReport("test", "acme", "api_calls", start, Decimal(3), billed=Decimal(3)), now)
+            void = Invoice(
+                "test",
+                "in_9",
+                "stripe",
+                "acme",
+                "sub_1",
+                None,
+                "void",
+                "usd",
+                Decimal("1.50"),
+                Decimal(0),
+                start,
+                end,
+                end,
+                end,
+            )
+            rows.invoices.put(void)
+    meter = sandbox.client.v1.billing.meters.list().data[0]
+    sandbox.client.v1.billing.meter_events.create(
+        {
+            "event_name": meter.event_name,
+            "payload": {"stripe_customer_id": customer, "value": "3"},
+            "timestamp": used // 1_000_000,
+        }
+    )
+
+
+def configured(folder: Path, sandbox: Running) -> None:
     port = str(free_port())
     env = {
         "PORT": port,
         "TOLLKEEPER_URL": f"http://127.0.0.1:{port}",
         "TOLLKEEPER_ADMIN_TOKEN": "admin-token-of-the-tests",
-        "TOLLKEEPER_DATABASE_URL": f"sqlite:///{tmp_path / 'toll.db'}",
+        "TOLLKEEPER_DATABASE_URL": f"sqlite:///{folder / 'toll.db'}",
         "STRIPE_SECRET_KEY": KEY,
         "STRIPE_API_BASE": sandbox.url,
     }
-    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
-    list_, show, drift, repair = COMMANDS
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+
+
+def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
+    sandbox = Running()
+    customer = prepared(tmp_path, sandbox)
+    configured(tmp_path, sandbox)
+    list_, show, drift, repair, _ = COMMANDS
 
     def do(words: list[str], message: str = "", code: int = 0) -> str:
         done = run(tmp_path, *(message if word == "$MESSAGE" else word for word in words))
@@ -94,6 +146,30 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         assert "unexplained" in told
         assert "the provider has 5, and 1 was delivered" in told
         assert "-2.00 usd" in do(repair)
+        assert do(drift) == "Stripe has what the ledger has.\n"
+        assert server.stop() == 0
+    sandbox.stop()
+
+
+def test_what_stood_on_a_voided_invoice_is_shown_and_billed_by_the_command_of_the_how_to(tmp_path: Path) -> None:
+    sandbox = Running()
+    voided(tmp_path, sandbox, prepared(tmp_path, sandbox))
+    configured(tmp_path, sandbox)
+    *_, drift, repair, again = COMMANDS
+
+    def do(words: list[str]) -> str:
+        done = run(tmp_path, *words)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    with running(tmp_path, "serve") as server:
+        server.until("listens on")
+        for _ in range(60):
+            if "voided" in (told := do(drift)):
+                break
+        assert "acme api_calls: 3 voided with invoice in_9 (calls, 1.50 usd)" in told
+        assert "voided" in do(repair)
+        assert "1.50 usd" in do(again)
         assert do(drift) == "Stripe has what the ledger has.\n"
         assert server.stop() == 0
     sandbox.stop()

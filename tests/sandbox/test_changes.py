@@ -315,6 +315,40 @@ def test_while_collection_is_paused_invoices_are_not_paid(desk: Desk, behavior: 
     assert desk.invoices(subscription.id)[2].status == "paid"
 
 
+@pytest.mark.parametrize(("behavior", "status"), [("void", "void"), ("mark_uncollectible", "uncollectible")])
+def test_invoices_of_a_pause_are_settled_at_once_without_the_customers_balance_and_not_announced(
+    desk: Desk, behavior: str, status: str
+) -> None:
+    customer = desk.customer()
+    desk.v1.customers.balance_transactions.create(customer, {"amount": -5000, "currency": "usd"})
+    price = desk.price(1000)
+    subscription = desk.subscribe(customer, price)
+    before = desk.v1.customers.retrieve(customer).balance
+    pause: Any = {"pause_collection": {"behavior": behavior}}
+    desk.v1.subscriptions.update(subscription.id, pause)
+    desk.move("2027-02-28T15:37:12")
+    invoice = desk.invoices(subscription.id)[1]
+    assert (invoice.status, invoice.total, invoice.amount_due) == (status, 1000, 1000)
+    assert invoice.status_transitions.finalized_at == desk.now
+    assert desk.v1.customers.retrieve(customer).balance == before
+    assert desk.v1.events.list({"type": "invoice.upcoming"}).data == []
+
+
+@pytest.mark.parametrize("now", [True, False])
+def test_the_final_invoice_of_a_paused_subscription_is_void(desk: Desk, now: bool) -> None:
+    customer = desk.customer()
+    subscription = desk.subscribe(customer, desk.price(1000))
+    pause: Any = {"pause_collection": {"behavior": "void"}}
+    desk.v1.subscriptions.update(subscription.id, pause)
+    desk.v1.invoice_items.create({"customer": customer, "amount": 700, "currency": "usd"})
+    if now:
+        desk.v1.subscriptions.cancel(subscription.id, {"invoice_now": True})
+    else:
+        desk.v1.subscriptions.update(subscription.id, {"cancel_at": "max_period_end"})
+        desk.move("2027-03-01T00:00:00")
+    assert [(one.status, one.total) for one in desk.invoices(subscription.id)[1:]] == [("void", 700)]
+
+
 def test_an_update_tells_what_was_there_before(desk: Desk) -> None:
     customer = desk.customer()
     subscription = desk.subscribe(customer, desk.price(1000), metadata={"a": "1"})

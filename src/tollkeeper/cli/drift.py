@@ -15,6 +15,7 @@ EXAMPLES = examples(
     "tollkeeper drift",
     "tollkeeper drift --all --customer acme",
     "tollkeeper drift --repair  # by signed adjustments on the next invoices",
+    "tollkeeper drift --repair --voided --customer acme",
 )
 
 
@@ -22,6 +23,9 @@ def drift(
     customer: Customer = None,
     all: Annotated[bool, typer.Option("--all", help="Also where both sides are equal.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Bill or give back the difference by adjustments.")] = False,
+    voided: Annotated[
+        bool, typer.Option("--voided", help="With --repair: bill what stood on voided invoices, too.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="The usage log is an older copy, and right: go on reporting from its end.")
     ] = False,
@@ -45,10 +49,11 @@ def drift(
         query = {"customer": customer, "all": "true" if all else None}
         found = server.request("POST", "/v1/drift/check", {}, query=query)
         repaired: list[Any] = []
-        if repair and any(one["state"] in ("refused", "unexplained", "uninvoiced") for one in found["data"]):
+        if repair and any(_repairable(one, voided) for one in found["data"]):
             _show(found["data"], json)
-            terminal.confirm("Write adjustments for what is refused, unexplained or uninvoiced?", yes)
-            repaired = server.request("POST", "/v1/drift/repair", {"customer": customer})["data"]
+            which = "refused, unexplained, uninvoiced or voided" if voided else "refused, unexplained or uninvoiced"
+            terminal.confirm(f"Write adjustments for what is {which}?", yes)
+            repaired = server.request("POST", "/v1/drift/repair", {"customer": customer, "voided": voided})["data"]
             found = server.request("GET", "/v1/drift", query=query)
     if json:
         terminal.show_json({**found, "adjustments": repaired})
@@ -58,6 +63,11 @@ def drift(
         _show(found["data"], json)
     if found["alarming"]:
         raise typer.Exit(1)
+
+
+def _repairable(check: dict[str, Any], voided: bool) -> bool:
+    given = voided and any(one["state"] == "voided" for one in check["adjustments"])
+    return given or check["state"] in ("refused", "unexplained")
 
 
 def _show(checks: list[dict[str, Any]], json: bool) -> None:
@@ -83,6 +93,11 @@ def _show(checks: list[dict[str, Any]], json: bool) -> None:
         if one["state"] == "equal":
             continue
         terminal.say(f"{one['customer']} {one['meter']}: {one['explanation']}")
+        for adjustment in one["adjustments"]:
+            if adjustment["state"] in ("voided", "written_off"):
+                terminal.note(
+                    f"  {adjustment['id']}  {adjustment['quantity']}  {adjustment['state']}  {adjustment['reason']}"
+                )
         for message in one["messages"]:
             if message["status"] in ("sent", "confirmed") and one["state"] != "unexplained":
                 continue
@@ -94,3 +109,5 @@ def _show(checks: list[dict[str, Any]], json: bool) -> None:
     terminal.note(
         f"{plural(len(checks), 'comparison')}. What is pending is on its way; what is outside belongs to no contract."
     )
+    if any(adjustment["state"] == "voided" for one in checks for adjustment in one["adjustments"]):
+        terminal.note("What is voided stood on an invoice that was voided, and is billed by --repair --voided alone.")

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from tollkeeper.core.customers import Environment
 
 PeriodState = Literal["open", "closing", "invoiced"]
-AdjustmentState = Literal["pending", "sent", "nothing", "rejected"]
+AdjustmentState = Literal["pending", "sent", "nothing", "rejected", "voided", "written_off", "carried_forward"]
 
 MINUTE_US: Final = 60_000_000
 SECOND_US: Final = 1_000_000
@@ -52,9 +52,10 @@ class BillingPeriod:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Of one meter in one period. `reported`: put into the outbox and not taken back; `carried`: billed by adjustments.
+    """Of one meter in one period. `reported`: put into the outbox and not taken back; `carried`: what adjustments account for.
 
-    `billed`: what the finalised invoice has, None before. `revision` counts the messages made. `seq`: the log's when it was last looked at.
+    `billed`: what the finalised invoice has, None before, 0 once it was voided. `revision` counts the messages made. `seq`: the log's when
+    it was last looked at.
     """
 
     environment: Environment
@@ -72,7 +73,9 @@ class UsageReport:
 class Adjustment:
     """A signed, explained amount that goes on an invoice by itself: usage that came after finalisation, or that is rated here.
 
-    pending: in the outbox as `outbox`; nothing: it comes to no money. `amount` in major units, rounded.
+    pending: in the outbox as `outbox`, or (None) held until a paused contract goes on; nothing: it comes to no money; voided: it stood on
+    `invoice`, which was voided; written_off: too small to be billed; carried_forward: voided, and billed by another one since.
+    `amount` in major units, rounded.
     """
 
     environment: Environment

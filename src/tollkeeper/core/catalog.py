@@ -87,7 +87,7 @@ def _build(top: Values) -> Catalog:
         plans={key: _build_plan(key, item) for key, item in top["plans"].items()},
         name=top["name"],
         shadow=top["shadow"],
-        **{name: top[name] for name in ("fallback", "automatic_tax", "tax_ids", "promotion_codes")},
+        **{name: top[name] for name in ("fallback", "write_off", "automatic_tax", "tax_ids", "promotion_codes")},
     )
 
 

@@ -117,7 +117,7 @@ def _catalog_changes(old: Catalog, new: Catalog) -> Iterator[Change]:
             yield Change("changed", name, getattr(old, name), getattr(new, name))
     for section in ("products", "meters", "features", "plans"):
         yield from _maps(section, getattr(old, section), getattr(new, section))
-    for name in ("fallback", "automatic_tax", "tax_ids", "promotion_codes"):
+    for name in ("fallback", "write_off", "automatic_tax", "tax_ids", "promotion_codes"):
         if getattr(old, name) != getattr(new, name):
             before, after = getattr(old, name), getattr(new, name)
             if before in (None, False):

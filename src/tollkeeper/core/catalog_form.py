@@ -58,6 +58,7 @@ def catalog_to_dict(catalog: Catalog) -> dict[str, Any]:
         "name": catalog.name,
         "shadow": list(catalog.shadow),
         "fallback": catalog.fallback,
+        "write_off": to_plain(catalog.write_off),
         "automatic_tax": catalog.automatic_tax,
         "tax_ids": catalog.tax_ids,
         "promotion_codes": catalog.promotion_codes,
@@ -146,5 +147,6 @@ def _catalog(data: Mapping[str, Any]) -> Catalog:
         "features": {key: Feature(**item) for key, item in data["features"].items()},
         "plans": {key: _plan(item) for key, item in data["plans"].items()},
         "shadow": tuple(data.get("shadow", ())),
+        "write_off": None if data.get("write_off") is None else Decimal(data["write_off"]),
     }
     return Catalog(**{**data, **parts})

@@ -95,6 +95,13 @@ SECTIONS: Final[Mapping[str, tuple[Key, ...]]] = {
             None,
             "The plan a customer is on once what was bought has ended. Without it, calls are then refused (PAYMENT_REQUIRED).",
         ),
+        Key(
+            "write_off",
+            AMOUNT,
+            None,
+            "Usage that comes after its invoice is written off when it is worth less than this amount of `currency`, all that was written "
+            "off of its period included. Without it, all of it is billed. What is owed to a customer always goes back.",
+        ),
         Key("automatic_tax", FLAG, False, "Checkout: the provider works out the tax of each invoice."),
         Key("tax_ids", FLAG, False, "Checkout: businesses can give their tax id."),
         Key("promotion_codes", FLAG, False, "Checkout: there is a field for promotion codes."),

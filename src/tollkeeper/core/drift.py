@@ -4,22 +4,28 @@ reported = what was put into the outbox, less what was taken back      expected 
 unreported = ledger − reported − carried                               unexplained = what the provider has − expected
 
 What was used between two contracts, and after the last one, is told by `between`.
+What was given away (on invoices that were voided, or written off) is part of carried, and part of what the provider is short of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
-from tollkeeper.core.billing import SECOND_US, UsageReport
+from tollkeeper.core.adjusting import GIVEN
+from tollkeeper.core.billing import SECOND_US, Adjustment, AdjustmentState, UsageReport
 from tollkeeper.core.customers import Environment
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import OPEN, Status
 
-DriftState = Literal["equal", "pending", "refused", "unexplained", "unknown", "uninvoiced", "outside"]
+DriftState = Literal[
+    "equal", "pending", "refused", "unexplained", "unknown", "uninvoiced", "outside", "voided", "written_off"
+]
+EXPLAINED: Final[tuple[DriftState, ...]] = ("equal", "voided", "written_off")
+"""Nothing of it is left to be done, unless the seller wants to."""
 FAILED: Final[tuple[Status, ...]] = ("rejected", "dead")
 MOST_SHARE: Final = Decimal("0.05")
 
@@ -29,7 +35,8 @@ class DriftCheck:
     """`difference`: units of the ledger that the provider is short of (below 0: has too many), None where one of both is not known.
 
     pending: what is missing is on its way; refused: the provider did not take it, or it was put aside; uninvoiced: its contract
-    ended without an invoice; outside: used when there was no contract, from `period_start` to `period_end`; unexplained: none of it.
+    ended without an invoice; outside: used when there was no contract, from `period_start` to `period_end`; voided: it
+    stood on an invoice that was voided; written_off: it was too little to be billed; unexplained: none of it.
     `invoiced`: the quantity that the finalised invoice has.
     """
 
@@ -59,7 +66,7 @@ class DriftCheck:
 
         An invoice may still come until the period is settled.
         """
-        if self.state in ("equal", "pending", "unknown", "outside"):
+        if self.state in (*EXPLAINED, "pending", "unknown", "outside"):
             return False
         if self.state == "uninvoiced":
             return settled
@@ -81,6 +88,58 @@ def expected(report: UsageReport, states: Mapping[Status, Decimal]) -> Decimal:
     return report.reported - on_the_way - failed
 
 
+def given_away(written: Iterable[Adjustment]) -> dict[AdjustmentState, Decimal]:
+    """Units of a meter that were given away, by state. Of several prices of the meter the one with most of them counts."""
+    units: dict[AdjustmentState, dict[str | None, Decimal]] = {}
+    for one in written:
+        if one.state in GIVEN:
+            of = units.setdefault(one.state, {})
+            of[one.price] = of.get(one.price, Decimal(0)) + (one.quantity or Decimal(0))
+    return {state: max(of.values(), key=abs) for state, of in units.items()}
+
+
+def explain(written: Iterable[Adjustment]) -> list[str]:
+    """What was given away, in words."""
+    sums: dict[tuple[str, str | None, str, str], tuple[Decimal, Decimal]] = {}
+    for one in written:
+        if one.state in GIVEN:
+            key = (one.state, one.invoice, one.price or "", one.currency)
+            units, amount = sums.get(key, (Decimal(0), Decimal(0)))
+            sums[key] = (units + (one.quantity or Decimal(0)), amount + one.amount)
+    said = []
+    for (state, invoice, price, currency), (units, amount) in sums.items():
+        how = f"voided with invoice {invoice}" if invoice else "since"
+        how = "written off" if state == "written_off" else how
+        said.append(f"{format_quantity(units)} {how} ({price}, {amount} {currency})")
+    return said
+
+
+def given_check(
+    report: UsageReport, ledger: Decimal, written: Sequence[Adjustment], until: int, now: int
+) -> DriftCheck:
+    """What was given away of a meter whose prices are rated here: the provider's meter knows nothing of it."""
+    given = given_away(written)
+    return DriftCheck(
+        report.environment,
+        report.customer,
+        report.meter,
+        report.period_start,
+        ledger,
+        Decimal(0),
+        None,
+        None,
+        sum(given.values(), Decimal(0)),
+        _explained(given),
+        "; ".join(explain(written)),
+        until,
+        now,
+    )
+
+
+def _explained(given: Mapping[AdjustmentState, Decimal]) -> DriftState:
+    return "voided" if given.get("voided") else "written_off" if given.get("written_off") else "equal"
+
+
 def compare(
     report: UsageReport,
     ledger: Decimal,
@@ -93,8 +152,11 @@ def compare(
     fresh: bool = False,
     measured: bool = True,
     uninvoiced: bool = False,
+    written: Sequence[Adjustment] = (),
 ) -> DriftCheck:
-    """`states`: how much usage of the period is in which state of the outbox. `faults`: what else is wrong, such as an amount.
+    """`written`: the adjustments of the meter.
+
+    `states`: how much usage of the period is in which state of the outbox. `faults`: what else is wrong, such as an amount.
 
     `fresh`: something was delivered so lately that the provider's summary may be without it. `measured`: False for a period that the
     provider cannot tell the usage of, since it is shorter than a minute. `uninvoiced`: its contract has ended, and there is no invoice.
@@ -105,15 +167,18 @@ def compare(
     doubtful = states.get("unknown", Decimal(0)) + states.get("sending", Decimal(0))
     should = expected(report, states)
     unreported = ledger - report.reported - report.carried
+    given = given_away(written)
+    given_units = sum(given.values(), Decimal(0))
     parts: list[str] = []
     for name, quantity in (
         ("not reported yet", unreported if report.billed is None else Decimal(0)),
         ("on its way", on_the_way),
         ("rejected by the provider or put aside", failed),
-        ("billed by adjustments", report.carried),
+        ("billed by adjustments", report.carried - given_units),
     ):
         if quantity:
             parts.append(f"{format_quantity(quantity)} {name}")
+    parts += explain(written)
     state: DriftState = "equal"
     difference: Decimal | None = None
     if uninvoiced:
@@ -142,6 +207,10 @@ def compare(
             state = "refused"
         elif difference:
             state = "pending"
+    if difference is not None:
+        difference += given_units
+    if state == "equal":
+        state = _explained(given)
     if faults:
         state = "unexplained"
         parts.append(faults)

@@ -127,7 +127,8 @@ class Plan:
 class Catalog:
     """Everything `tollkeeper.toml` says, validated. Maps are keyed by the thing's key, in file order.
 
-    `fallback`: the plan a customer is on once what was bought has ended. The last three say what a checkout offers.
+    `fallback`: the plan a customer is on once what was bought has ended. `write_off`: an amount in `currency`; what comes late and is worth
+    less is not billed. The last three say what a checkout offers.
     """
 
     currency: str
@@ -138,6 +139,7 @@ class Catalog:
     name: str = "API"
     shadow: tuple[str, ...] = ()
     fallback: str | None = None
+    write_off: Decimal | None = None
     automatic_tax: bool = False
     tax_ids: bool = False
     promotion_codes: bool = False

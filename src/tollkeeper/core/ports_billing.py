@@ -81,8 +81,8 @@ class OutboxRepository(Protocol):
         ...
 
     def forget(self, environment: Environment, customer: str, period_start: int, before: int) -> int:
-        """Remove what was settled of a period before an instant, if all of it is settled and ledger and provider were found equal. How
-        many messages."""
+        """Remove what was settled of a period before an instant, if all of it is settled, and ledger and provider were found equal but
+        for what was given away. How many messages."""
         ...
 
     def delivered(self, environment: Environment, customer: str, meter: str, period_start: int, until: int) -> Decimal:

@@ -160,6 +160,7 @@ class ProviderInvoice:
     next_attempt_at: int | None
     hosted_url: str | None
     lines: tuple[ProviderLine, ...]
+    voided_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

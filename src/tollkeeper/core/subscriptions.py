@@ -34,6 +34,7 @@ STATUSES: Final = frozenset({*GRANTS, *ENDED, "incomplete"})
 OPEN_DISPUTES: Final = frozenset({"needs_response", "under_review"})
 CLOSED_DISPUTES: Final = frozenset({"won", "lost", "warning_closed", "prevented"})
 _MOST_MISSED: Final = 120
+_AT_ONCE_US: Final = 60 * SECOND_US
 _RANK: Final[Mapping[SubscriptionStatus, int]] = {"active": 5, "trialing": 5, "past_due": 4, "paused": 3, "unpaid": 2}
 
 
@@ -42,6 +43,7 @@ class KnownSubscription:
     """A provider's subscription as it was last read. `read_at`: when that read began. `ended_at` never goes away again.
 
     `subscription` is ours, as long as it is the one that governs. `held_until`: when the gate that went by it learned of its end.
+    `paused_at` and `resumed_at`: when the last pause was seen first, and when it was seen to be over.
     """
 
     provider: str
@@ -64,6 +66,8 @@ class KnownSubscription:
     trial_start: int | None = None
     trial_end: int | None = None
     paused: bool = False
+    paused_at: int | None = None
+    resumed_at: int | None = None
     latest_invoice: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     items: Sequence[Mapping[str, Any]] = ()
@@ -109,7 +113,10 @@ def newer(
     if read.plan is None and read.items == have.items:
         read = replace(read, plan=have.plan, plan_version=have.plan_version)
     held_until = now if held and read.ended_at is not None else None
-    return replace(read, subscription=have.subscription, grace_until=have.grace_until, held_until=held_until)
+    begun = have.paused_at if have.paused or not read.paused else read.read_at
+    over = None if read.paused else read.read_at if have.paused else have.resumed_at
+    kept = replace(read, subscription=have.subscription, grace_until=have.grace_until, held_until=held_until)
+    return replace(kept, paused_at=begun, resumed_at=over)
 
 
 def known(
@@ -147,6 +154,7 @@ def known(
         trial_start=read.trial_start,
         trial_end=read.trial_end,
         paused=read.paused,
+        paused_at=read_at if read.paused else None,
         latest_invoice=read.latest_invoice,
         metadata=dict(read.metadata),
         items=[item_to_dict(item) for item in read.items],
@@ -162,6 +170,23 @@ def span_of(items: Sequence[ProviderItem]) -> tuple[int, int] | None:
         (i.period_start, i.period_end) for i in items if i.period_start < i.period_end
     ]
     return min(spans, key=lambda span: (span[1] - span[0], -span[0])) if spans else None
+
+
+def voided_by_pause(one: KnownSubscription | None, finalized_at: int | None, voided_at: int | None) -> bool:
+    """Whether an invoice of a contract is void because it was paused: while it was, and in the moment in which it was made final.
+
+    A person voids an invoice later than that. The pause may have begun up to a day before it was seen.
+    """
+    if one is None or one.paused_at is None or voided_at is None:
+        return False
+    at_once = finalized_at is None or voided_at - finalized_at <= _AT_ONCE_US
+    return at_once and one.paused_at - DAY_US <= voided_at and (one.resumed_at is None or voided_at <= one.resumed_at)
+
+
+def held(known: Iterable[KnownSubscription]) -> bool:
+    """Whether every contract of a customer that runs is paused: what would go on the next invoice has to wait."""
+    running = [one for one in known if one.ended_at is None and one.status in GRANTS]
+    return bool(running) and all(one.paused for one in running)
 
 
 def calendar_anchor(have: KnownSubscription) -> int:

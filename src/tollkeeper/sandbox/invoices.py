@@ -147,8 +147,11 @@ def settle_elsewhere(world: World, invoice: Object, intent: Object | None) -> No
     mark_paid(world, invoice, intent["amount"] if intent else 0)
 
 
-def finalize(world: World, invoice: Object) -> None:
-    """Fix lines, number and what is due; use the customer's balance; open it. Nothing due: paid."""
+def finalize(world: World, invoice: Object, *, held_back: bool = False) -> None:
+    """Fix lines, number and what is due; use the customer's balance; open it. Nothing due: paid.
+
+    `held_back`: it will not be collected, so the balance is left alone, and it stays open whatever is due.
+    """
     customer = world.store.get("customer", invoice["customer"])
     assert customer is not None
     now = world.now(invoice)
@@ -159,6 +162,8 @@ def finalize(world: World, invoice: Object) -> None:
     refresh(world, invoice)
     charged = invoice["collection_method"] == "charge_automatically"
     owed, ending = due(invoice["total"], invoice["starting_balance"], invoice["currency"], charged=charged)
+    if held_back:
+        owed, ending = max(invoice["total"], 0), invoice["starting_balance"]
     _open(world, invoice, customer, now)
     invoice.update(
         amount_due=owed,
@@ -182,7 +187,7 @@ def finalize(world: World, invoice: Object) -> None:
         world.store.save(invoice)
         _make_payment(world, invoice, intent)
     world.emit("invoice.finalized", invoice)
-    if not owed:
+    if not owed and not held_back:
         mark_paid(world, invoice)
     elif invoice["due_date"]:
         world.at(invoice["due_date"], "invoice.overdue", {"invoice": invoice["id"]}, world.clock_of(invoice))

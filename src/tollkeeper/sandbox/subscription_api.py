@@ -18,7 +18,16 @@ from tollkeeper.sandbox.render import lazy
 from tollkeeper.sandbox.store import Object
 from tollkeeper.sandbox.subscription_change import Change, plan, set_cancel
 from tollkeeper.sandbox.subscription_items import full_period, items_of, licensed_source, metered, place
-from tollkeeper.sandbox.subscription_life import end, make_invoice, plan_next, set_status, snapshot, tell, waiting_items
+from tollkeeper.sandbox.subscription_life import (
+    end,
+    hold_back,
+    make_invoice,
+    plan_next,
+    set_status,
+    snapshot,
+    tell,
+    waiting_items,
+)
 from tollkeeper.sandbox.subscriptions import ENDED, add_item, invoice_for, make
 from tollkeeper.sandbox.support import listed, only, unset
 
@@ -141,7 +150,9 @@ def change(world: World, subscription: Object, params: dict[str, Any]) -> Object
             )
     plan_next(world, subscription)
     tell(world, subscription, before)
-    if invoice is not None and not subscription["pause_collection"]:
+    if invoice is not None and subscription["pause_collection"]:
+        hold_back(world, subscription, invoice)
+    elif invoice is not None:
         finalize(world, invoice)
         collect(world, invoice)
     return subscription

@@ -135,7 +135,8 @@ def _upcoming(world: World, data: dict[str, Any]) -> None:
     from tollkeeper.sandbox.invoice_preview import upcoming
 
     subscription = _of(world, data, "upcoming")
-    if subscription is not None and subscription["status"] in ("active", "trialing", "past_due"):
+    running = subscription is not None and subscription["status"] in ("active", "trialing", "past_due")
+    if subscription is not None and running and not subscription["pause_collection"]:
         world.emit("invoice.upcoming", upcoming(world, subscription))
 
 
@@ -211,7 +212,7 @@ def roll(world: World, subscription: Object, now: int) -> None:
     plan_next(world, subscription)
     tell(world, subscription, before)
     if invoice is not None:
-        _hold_back(world, subscription, invoice)
+        hold_back(world, subscription, invoice)
 
 
 def _trial_ends(world: World, subscription: Object, now: int) -> bool:
@@ -263,17 +264,17 @@ def make_invoice(
     return invoice
 
 
-def _hold_back(world: World, subscription: Object, invoice: Object) -> None:
-    """What `pause_collection` makes of an invoice."""
+def hold_back(world: World, subscription: Object, invoice: Object) -> None:
+    """What `pause_collection` makes of an invoice: kept as a draft, or at once void or uncollectible, and no balance is used for it
+    (https://docs.stripe.com/billing/subscriptions/pause-payment)."""
     paused = subscription["pause_collection"]
     if not paused or paused["behavior"] == "keep_as_draft":
         return
-    finalize(world, invoice)
-    if invoice["status"] == "open":
-        if paused["behavior"] == "void":
-            void(world, invoice)
-        else:
-            mark_uncollectible(world, invoice, "subscription_paused")
+    finalize(world, invoice, held_back=True)
+    if paused["behavior"] == "void":
+        void(world, invoice)
+    else:
+        mark_uncollectible(world, invoice, "subscription_paused")
 
 
 def credit(world: World, subscription: Object, item: Object, at: int, *, kept: bool = True) -> list[Object]:
@@ -342,7 +343,9 @@ def end(
     for row in open_before:
         set_advance(world, row, False)
     world.emit("customer.subscription.deleted", subscription)
-    if invoice is not None and at_once:
+    if invoice is not None and subscription["pause_collection"]:
+        hold_back(world, subscription, invoice)
+    elif invoice is not None and at_once:
         finalize(world, invoice)
         collect(world, invoice)
 

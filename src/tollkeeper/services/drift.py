@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
+from tollkeeper.core.adjusting import account_of
 from tollkeeper.core.billing import Adjustment, BillingPeriod, UsageReport, summary_window
 from tollkeeper.core.customers import Environment
-from tollkeeper.core.drift import FAILED, DriftCheck, DriftSum, compare, expected
+from tollkeeper.core.drift import EXPLAINED, FAILED, DriftCheck, DriftSum, compare, expected, given_away, given_check
 from tollkeeper.core.errors import NotFound
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.metering import format_quantity
@@ -40,11 +41,12 @@ SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Drifted:
-    """A check with the messages that explain it, the newest first. `settled`: nothing of the period is to be expected any more."""
+    """A check with the messages and adjustments that explain it. `settled`: nothing of the period is to be expected any more."""
 
     check: DriftCheck
     settled: bool
     messages: Sequence[OutboxMessage] = ()
+    adjustments: Sequence[Adjustment] = ()
 
     @property
     def alarming(self) -> bool:
@@ -104,7 +106,7 @@ class Drift:
         if (
             period.end < now - KEPT_US
             and before
-            and all(one is not None and one.state == "equal" for one in before.values())
+            and all(one is not None and one.state in EXPLAINED for one in before.values())
         ):
             return []
         prices = [p for p in plan.prices if p.meter and p.currency == customer.currency and rated_here(p) is None]
@@ -118,13 +120,16 @@ class Drift:
             own = [p for p in prices if p.meter == meter]
             if check := self._compare(period, meter, plan, own, invoice, uninvoiced, now):
                 checks.append(check)
+        others = dict.fromkeys(p.meter for p in plan.prices if p.currency == customer.currency and rated_here(p))
+        given = [self._given(period, other, now) for other in others if other is not None and other not in meters]
+        checks += [check for check in given if check is not None]
         with self._database.read() as rows:
             between = outside(rows, self._usage, period, periods, SETTLED_US, now)
         with self._database.write() as rows:
-            self._tidy(rows, period, periods, meters, between)
+            self._tidy(rows, period, periods, [*meters, *(one.meter for one in checks)], between)
             for check in (*checks, *between):
                 rows.drift.put(check)
-                if check.state in ("equal", "pending") and check.provider is not None:
+                if check.state in (*EXPLAINED, "pending") and check.provider is not None:
                     rows.outbox.confirm(check.environment, check.customer, check.meter, check.period_start)
         return [*checks, *between]
 
@@ -163,7 +168,9 @@ class Drift:
             report = rows.reports.get(*where) or UsageReport(*where)
             states = rows.outbox.quantities(*where)
             messages = rows.outbox.of_period(*where, SHOWN)
-            faults = "" if invoice is None or free(rows, period) else self._amounts(rows, plan, prices, report, invoice)
+            written = [one for one in rows.adjustments.of(*where[:2], period.start) if one.meter == meter]
+            stands = invoice is not None and invoice.status != "void" and not free(rows, period)
+            faults = self._amounts(rows, plan, prices, report, invoice) if invoice is not None and stands else ""
             twice = _billing_too(rows, period, meter)
         if twice:
             said = f"{', '.join(twice)} bills the same usage once more: end one of the subscriptions, and refund it"
@@ -180,7 +187,18 @@ class Drift:
             fresh=fresh,
             measured=summary_window(period.start, period.end) is not None,
             uninvoiced=uninvoiced and report.billed is None,
+            written=written,
         )
+
+    def _given(self, period: BillingPeriod, meter: str, now: int) -> DriftCheck | None:
+        """What was given away of a meter whose prices are rated here; None: nothing."""
+        where = (period.environment, period.customer, meter, period.start)
+        with self._database.read() as rows:
+            written = [one for one in rows.adjustments.of(*where[:2], period.start) if one.meter == meter]
+        ledger = self._usage.period_total(meter, period.environment, period.customer, period.start, period.until)
+        if ledger is None or not any(given_away(written).values()):
+            return None
+        return given_check(UsageReport(*where), ledger, written, period.until, now)
 
     def _has(self, period: BillingPeriod, meter: str) -> Decimal | None:
         """What the provider's meter has; None where it cannot be known now."""
@@ -246,7 +264,8 @@ class Drift:
                 messages = rows.outbox.of_period(
                     check.environment, check.customer, check.meter, check.period_start, SHOWN
                 )
-                found.append(Drifted(check, settled, messages))
+                written = rows.adjustments.of(check.environment, check.customer, check.period_start)
+                found.append(Drifted(check, settled, messages, [one for one in written if one.meter == check.meter]))
         return found
 
     def sums(self) -> Mapping[tuple[str, str], DriftSum]:
@@ -254,10 +273,10 @@ class Drift:
         with self._database.read() as rows:
             return rows.drift.sums(self.environment)
 
-    def repair(self, customer: str | None = None) -> list[Adjustment]:
+    def repair(self, customer: str | None = None, *, voided: bool = False) -> list[Adjustment]:
         """Bill what the provider is short of, or has no invoice for, and give back what it has too much, by signed adjustments that say so.
 
-        Only where nothing is on its way or in doubt. The adjustments that were made.
+        Only where nothing is on its way or in doubt. `voided`: bill what stood on voided invoices, too. The adjustments that were made.
         """
         made: list[Adjustment] = []
         for one in self.told(customer):
@@ -265,6 +284,8 @@ class Drift:
                 made += self._repair(one.check)
             elif one.check.state == "uninvoiced" and one.settled:
                 made += self._write_up(one.check)
+            if voided and any(other.state == "voided" for other in one.adjustments):
+                made += self._bill_voided(one)
         return made
 
     def _write_up(self, before: DriftCheck) -> list[Adjustment]:
@@ -301,6 +322,41 @@ class Drift:
         self.check(invoiced)
         return made
 
+    def _bill_voided(self, drifted: Drifted) -> list[Adjustment]:
+        """Carry forward what is voided of a customer, meter and period."""
+        check = drifted.check
+        waiting = self._waiting_again(drifted.adjustments)
+        now = self._clock.now_us()
+        with self._database.write() as rows:
+            period = rows.periods.get(check.environment, check.customer, check.period_start)
+            plan = rows.catalog.plan(period.plan, period.plan_version) if period is not None else None
+            if period is None or plan is None:
+                return []
+            before = {one.id for one in rows.adjustments.of(check.environment, check.customer, check.period_start)}
+            for one in waiting:
+                rows.adjustments.change(replace(one, state="sent", invoice=None))
+            for price in plan.prices:
+                if price.meter == check.meter:
+                    self._adjustments.bill_voided(rows, period, price, now)
+            written = rows.adjustments.of(check.environment, check.customer, check.period_start)
+        self.check(period)
+        return [one for one in written if one.id not in before]
+
+    def _waiting_again(self, adjustments: Sequence[Adjustment]) -> list[Adjustment]:
+        """Lines of a draft that was deleted, and which the provider has nevertheless: they go on the next invoice."""
+        found: list[Adjustment] = []
+        for one in adjustments:
+            if one.state != "voided" or one.outbox is None or one.invoice is None:
+                continue
+            with self._database.read() as rows:
+                invoice = rows.invoices.get(one.environment, one.invoice)
+                customer = rows.provider_objects.get(self._provider.name, one.environment, "customer", one.customer)
+            if invoice is None or customer is None or not invoice.document.get("deleted"):
+                continue
+            if self._provider.find_line(customer.id, one.outbox) is not None:
+                found.append(one)
+        return found
+
     def _repair(self, before: DriftCheck) -> list[Adjustment]:
         where = (before.environment, before.customer, before.meter, before.period_start)
         with self._database.read() as rows:
@@ -321,12 +377,13 @@ class Drift:
             short = expected(report, states) - has + failed
             if report.billed is not None or not short:
                 return []  # after finalisation what is short is carried forward by itself
-            base = report.reported + report.carried
             rows.outbox.set_aside(*where, now)
             for price in () if free(rows, period) else plan.prices:
                 if price.meter != before.meter or price.currency != customer.currency or rated_here(price) is not None:
                     continue
-                amount = rate(price, base).amount - rate(price, base - short).amount
+                written = rows.adjustments.of(period.environment, period.customer, period.start)
+                account = account_of(price, report.reported - short, written)
+                amount = account.cost(account.total + short) - account.worth
                 adjustment = Adjustment(
                     environment=before.environment,
                     id=new_id("adj", now // 1000, self._clock.random_bits(80)),

@@ -257,11 +257,11 @@ class Reports:
         """What prices that are rated here come to in the running period: lines that its invoice will have."""
         now = self._clock.now_us()
         return [
-            OwedLine(owed.amount, owed.price.currency, owed.reason, period.start, period.end)
+            OwedLine(owed.change.amount, owed.account.price.currency, owed.reason, period.start, period.end)
             for period in rows.periods.overlapping(environment, [customer], now, now + 1)
             if period.provider is not None and period.state == "open"
             for owed in self._adjustments.lacking(rows, period, self._total)
-            if owed.amount
+            if owed.change.amount
         ]
 
     def close(self, rows: Repositories, environment: Environment, customer: str, start: int, invoice: str) -> int:

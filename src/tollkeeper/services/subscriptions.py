@@ -37,9 +37,11 @@ from tollkeeper.core.subscriptions import (
     dispute_after,
     govern,
     grace_end,
+    held,
     known,
     newer,
     timeline,
+    voided_by_pause,
 )
 from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.clock import Clock
@@ -124,18 +126,26 @@ class Subscriptions:
         customer = self._customer(rows, environment, read)
         if customer is None:
             return None
+        waited = held(rows.provider_subscriptions.of(environment, customer))
         for subscription in read.subscriptions:
             self._keep_subscription(rows, environment, customer, subscription, read.begun, now)
         if read.ended is not None:
             self._keep_end(rows, environment, *read.ended)
-        for invoice in read.invoices:
-            self._keep_invoice(rows, environment, customer, invoice, read.begun, now)
-        if read.gone is not None and (lost := rows.invoices.get(environment, read.gone)) is not None:
-            rows.invoices.put(replace(lost, status="void"))
+        voided = [
+            invoice.id
+            for invoice in read.invoices
+            if self._keep_invoice(rows, environment, customer, invoice, read.begun, now)
+        ]
+        if read.gone is not None and self._keep_deleted(rows, environment, read.gone, now):
+            voided.append(read.gone)
         if read.charge is not None:
             self._keep_charge(rows, environment, read.charge, read.dispute)
         self._keep_purchase(rows, environment, customer, read, now)
         self.settle(rows, environment, customer, now)
+        for id in voided:
+            self._adjustments.voided(rows, environment, customer, id)
+        if waited and not held(rows.provider_subscriptions.of(environment, customer)):
+            self._adjustments.release(rows, environment, customer, now)
         return customer
 
     def after_commit(self, customer: str) -> Callable[[], None]:
@@ -262,11 +272,15 @@ class Subscriptions:
 
     def _keep_invoice(
         self, rows: Repositories, environment: Environment, customer: str, read: ProviderInvoice, begun: int, now: int
-    ) -> None:
+    ) -> bool:
+        """Whether it is void, and was not before."""
         have = rows.invoices.get(environment, read.id)
         before = dict(have.document) if have is not None else {}
         if have is not None and (have.status in _SETTLED or begun < before.get("read_at", 0) <= now):
-            return
+            return False
+        contract = None
+        if read.status == "void" and read.subscription is not None:
+            contract = rows.provider_subscriptions.get(self.provider, environment, read.subscription)
         lines = [_line(line, self._price(rows, environment, line.price)) for line in read.lines]
         document = {
             **before,
@@ -275,6 +289,7 @@ class Subscriptions:
             "hosted_url": read.hosted_url,
             "amount_due": format(read.amount_due, "f"),
             "next_attempt_at": read.next_attempt_at,
+            "paused": voided_by_pause(contract, read.finalized_at, read.voided_at),
             "lines": lines,
         }
         rows.invoices.put(
@@ -298,6 +313,17 @@ class Subscriptions:
             )
         )
         self._adjustments.placed(rows, [line.reference for line in read.lines if line.reference], read.id)
+        return read.status == "void"
+
+    @staticmethod
+    def _keep_deleted(rows: Repositories, environment: Environment, invoice: str, now: int) -> bool:
+        """A draft was deleted: as one that was voided in that moment. Whether there was one."""
+        lost = rows.invoices.get(environment, invoice)
+        if lost is None or lost.status in _SETTLED:
+            return False
+        document = {**lost.document, "deleted": True}
+        rows.invoices.put(replace(lost, status="void", finalized_at=lost.finalized_at or now, document=document))
+        return True
 
     def _keep_charge(
         self, rows: Repositories, environment: Environment, charge: ProviderCharge, dispute: ProviderDispute | None
@@ -366,9 +392,7 @@ class Subscriptions:
         billed = [span for i in invoices if i.subscription in ids for span in billed_spans(rows, i)]
         have = [p for p in rows.periods.of(environment, customer) if p.provider == self.provider]
         ends = {one.id: one.ended_at for one in real if one.ended_at is not None}
-        silent = {
-            one.id for one in real if one.ended_at is not None and one.ended_at <= now - SILENT_US and not one.paused
-        }
+        silent = {one.id for one in real if one.ended_at is not None and one.ended_at <= now - SILENT_US}
         held = {one.id: one.held_until for one in real if one.held_until is not None}
         after = timeline(have, running, billed, ends, held, invoices, self.provider, environment, customer, silent)
         before = {p.start: p for p in have}

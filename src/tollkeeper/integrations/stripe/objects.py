@@ -106,6 +106,7 @@ def invoice(data: Data) -> ProviderInvoice:
         next_attempt_at=instant(data.get("next_payment_attempt")),
         hosted_url=data.get("hosted_invoice_url"),
         lines=tuple(line(one, currency) for one in (data.get("lines") or {}).get("data", ())),
+        voided_at=instant(moved.get("voided_at")),
     )
 
 

@@ -105,7 +105,7 @@ _FORGET = text(
         AND (other.status NOT IN ('sent', 'confirmed', 'carried_forward', 'too_old') OR (other.meter IS NOT NULL
             AND NOT EXISTS (SELECT 1 FROM drift_checks AS compared WHERE compared.environment = :environment
                 AND compared.customer = :customer AND compared.period_start = :period_start AND compared.meter = other.meter))))
-    AND NOT EXISTS (SELECT 1 FROM drift_checks WHERE {_OF_PERIOD} AND state <> 'equal')"""  # noqa: S608 - constants only
+    AND NOT EXISTS (SELECT 1 FROM drift_checks WHERE {_OF_PERIOD} AND state NOT IN ('equal', 'voided', 'written_off'))"""  # noqa: S608 - constants only
 )
 _CONFIRM = text(
     """UPDATE outbox_messages SET status = 'confirmed'

@@ -12,7 +12,18 @@ from tollkeeper.core.customers import Environment
 from tollkeeper.core.subscriptions import KnownSubscription
 from tollkeeper.storage.sql.money_tables import provider_subscriptions as table
 
-_DOCUMENT = ("created_at", "held_until", "trial_start", "trial_end", "paused", "latest_invoice", "metadata", "items")
+_DOCUMENT = (
+    "created_at",
+    "held_until",
+    "trial_start",
+    "trial_end",
+    "paused",
+    "paused_at",
+    "resumed_at",
+    "latest_invoice",
+    "metadata",
+    "items",
+)
 _COLUMNS = tuple(name for name in table.c.keys() if name != "document")  # noqa: SIM118 - columns, not a dict
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
+from tollkeeper.core.billing import Adjustment, AdjustmentState
 from tollkeeper.core.drift import DriftState
 from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import OutboxMessage, Status
@@ -70,6 +71,30 @@ class DriftQuery(Parameters):
     all: bool = Field(False, description="Also those where both sides are equal.")
 
 
+class AdjustmentShown(Shown):
+    """A signed amount that goes on an invoice by itself, or that was given away."""
+
+    id: str = Field(examples=["adj_01JD3V5E6QN8Z4V9W1T7B2X3YA"])
+    customer: str
+    meter: str | None
+    price: str | None
+    quantity: str | None
+    amount: str = Field(examples=["-0.50"])
+    currency: str = Field(examples=["usd"])
+    state: AdjustmentState = Field(
+        description="`pending`: on its way, or held while the contract is paused; `nothing`: it comes to no money; `voided`: it stood on "
+        "`invoice`, which was voided; `written_off`: too little to be billed; `carried_forward`: voided, and billed by another since."
+    )
+    invoice: str | None = Field(description="The invoice that it stands on, as far as that is known.", examples=[None])
+    reason: str
+
+    @classmethod
+    def of(cls, one: Adjustment) -> AdjustmentShown:
+        plain = ("id", "customer", "meter", "price", "currency", "state", "invoice", "reason")
+        values: dict[str, Any] = {name: getattr(one, name) for name in plain}
+        return cls(**values, quantity=_text(one.quantity), amount=format(one.amount, "f"))
+
+
 class DriftShown(Shown):
     """The last comparison of one customer, meter and period, or what was used between two contracts.
 
@@ -91,6 +116,7 @@ class DriftShown(Shown):
     alarming: bool = Field(description="Above 5 %, or unexplained after settlement.")
     checked_at: Instant
     messages: list[OutboxMessageShown] = Field(description="The newest reports of the period.")
+    adjustments: list[AdjustmentShown] = Field(description="What was billed of it by itself, or given away.")
 
     @classmethod
     def of(cls, one: Drifted) -> DriftShown:
@@ -103,6 +129,7 @@ class DriftShown(Shown):
             **values,
             alarming=one.alarming,
             messages=[OutboxMessageShown.of(message) for message in one.messages],
+            adjustments=[AdjustmentShown.of(adjustment) for adjustment in one.adjustments],
         )
 
 
@@ -117,19 +144,7 @@ class RepairSent(Sent):
     """What to repair."""
 
     customer: str | None = Field(None, description="Of one customer; null: of all.")
-
-
-class AdjustmentShown(Shown):
-    """A signed amount that goes on the customer's next invoice."""
-
-    id: str = Field(examples=["adj_01JD3V5E6QN8Z4V9W1T7B2X3YA"])
-    customer: str
-    meter: str | None
-    price: str | None
-    quantity: str | None
-    amount: str = Field(examples=["-0.50"])
-    currency: str = Field(examples=["usd"])
-    reason: str
+    voided: bool = Field(False, description="Bill what stood on invoices that were voided, too.")
 
 
 class Repaired(Shown):
@@ -177,23 +192,12 @@ def check_drift(query: Annotated[DriftQuery, Query()], money: MoneyDep) -> Drift
 
 @router.post("/drift/repair", summary="Repair drift by adjustments", responses=documented(409))
 def repair_drift(sent: RepairSent, money: MoneyDep) -> Repaired:
-    """Bill what the provider is short of, and give back what it has too much; only where nothing is on its way or in doubt."""
-    made = _drift(money).repair(sent.customer)
-    return Repaired(
-        data=[
-            AdjustmentShown(
-                id=one.id,
-                customer=one.customer,
-                meter=one.meter,
-                price=one.price,
-                quantity=_text(one.quantity),
-                amount=format(one.amount, "f"),
-                currency=one.currency,
-                reason=one.reason,
-            )
-            for one in made
-        ]
-    )
+    """Bill what the provider is short of, and give back what it has too much; only where nothing is on its way or in doubt.
+
+    What stood on voided invoices is billed only if `voided` says so.
+    """
+    made = _drift(money).repair(sent.customer, voided=sent.voided)
+    return Repaired(data=[AdjustmentShown.of(one) for one in made])
 
 
 class Resumed(Shown):
