@@ -128,6 +128,13 @@ def test_objects_that_say_only_what_is_needed_are_read(stand_in: StandIn) -> Non
     assert (made.subscription, made.period_start, made.period_end) == (None, 100_000_000, 100_000_000)
 
 
+def test_a_listed_event_that_does_not_say_its_mode_is_of_the_accounts(stand_in: StandIn) -> None:
+    event = {"id": "evt_1", "type": "invoice.paid", "created": 100, "data": {"object": {"id": "in_1"}}}
+    stand_in.answers["/v1/events"] = (200, {"object": "list", "data": [event], "has_more": False, "url": "/v1/events"})
+    (read,) = stand_in.account.events(0)
+    assert (read.id, read.live, read.object, read.created_at) == ("evt_1", False, "in_1", 100_000_000)
+
+
 def test_the_doctor_says_what_a_stand_in_has_not(stand_in: StandIn) -> None:
     doctor = StripeDoctor(stand_in.calls, "http://127.0.0.1:3000", False)
     (nothing, *_) = doctor.findings()

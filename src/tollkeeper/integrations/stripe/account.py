@@ -337,7 +337,7 @@ class StripeAccount:
                 id=data["id"],
                 type=data["type"],
                 created_at=int(data["created"]) * 1_000_000,
-                live=bool(data["livemode"]),
+                live=bool(data.get("livemode", self.environment == "live")),
                 object=objects.id_of(data["data"]["object"]) if data["data"]["object"].get("id") else None,
                 payload=json.dumps(data, separators=(",", ":")).encode(),
             )
@@ -352,7 +352,7 @@ class StripeAccount:
                 id=data["id"],
                 type=data["type"],
                 created_at=objects.written_instant(data["created"]),
-                live=bool(data["livemode"]),
+                live=bool(data.get("livemode", self.environment == "live")),
                 object=(data.get("related_object") or {}).get("id"),
                 payload=json.dumps(data, separators=(",", ":")).encode(),
             )
