@@ -60,19 +60,23 @@ class Ends(Lived):
                 if (plan := self._plan(line)) is not None:
                     found[plan] += line.amount
         for note in self.v1.credit_notes.list({"limit": 100}).data:
-            found["pro"] -= note.amount
+            found[self._adjusted(note.metadata.to_dict()["tollkeeper_message"])] -= note.amount
         return found
+
+    def _adjusted(self, message: str) -> str:
+        """Of which plan's period an adjustment is."""
+        with self.toll.database.read() as rows:
+            one = rows.adjustments.by_outbox(message)
+            period = rows.periods.get("test", "acme", one.period_start or 0) if one is not None else None
+        assert period is not None
+        return period.plan
 
     def _plan(self, line: Any) -> str | None:
         """Of which plan's usage a line is; None of a fee."""
         parent = line.parent
         message = line.metadata.to_dict().get("tollkeeper_message")
         if parent.type == "invoice_item_details" and message:
-            with self.toll.database.read() as rows:
-                one = rows.adjustments.by_outbox(message)
-                period = rows.periods.get("test", "acme", one.period_start or 0) if one is not None else None
-            assert period is not None
-            return period.plan
+            return self._adjusted(message)
         price = line.pricing.price_details.price if line.pricing is not None else None
         with self.toll.database.read() as rows:
             held = rows.provider_objects.by_id("stripe", "test", "price", price) if price else None

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from tollkeeper.core.billing import (
+    MINUTE_US,
     SECOND_US,
     BillingPeriod,
     UsageReport,
@@ -315,8 +316,8 @@ class Reports:
             self._adjustments.carry(rows, period, report, prices, total, seq, now)
             return 0
         lacking = total - report.reported - report.carried
-        at = cut_time(period.start, period.end, now) if cut else report_time(period.start, period.end, now)
-        if not lacking or at is None or period.start >= period.end:  # what cannot be dated in it is carried forward
+        at = self._date(rows, period, now, cut=cut) if lacking else None
+        if at is None:  # what cannot be dated in it is carried forward
             return 0
         made = OutboxMessage(
             id=new_id("out", now // 1000, self._clock.random_bits(80)),
@@ -345,6 +346,19 @@ class Reports:
         rows.reports.put(book, now)
         self.made += 1
         return 1
+
+    @staticmethod
+    def _date(rows: Repositories, period: BillingPeriod, now: int, *, cut: bool) -> int | None:
+        """When usage is dated; None where no date is the period's alone. The provider's sums are asked for by whole minutes, and a minute
+        that began in another period is that one's."""
+        if period.start >= period.end:
+            return None
+        at = cut_time(period.start, period.end, now) if cut else report_time(period.start, period.end, now)
+        minute = period.start - period.start % MINUTE_US
+        if at is not None and at < minute + MINUTE_US and minute < period.start:
+            before = rows.periods.overlapping(period.environment, [period.customer], minute, period.start)
+            return None if before else at
+        return at
 
     def _divide(self, periods: Iterable[BillingPeriod]) -> None:
         """See to it that no cell holds usage of two periods, or of one and of what comes after it."""

@@ -399,7 +399,7 @@ class Subscriptions:
         for period in after:
             old = before.pop(period.start, None)
             stands = old if old is not None else replace(period, state="open", invoice=None)
-            kept = replace(period, state=stands.state, invoice=stands.invoice)
+            kept = replace(period, state=stands.state, invoice=stands.invoice, finalized_at=stands.finalized_at)
             if kept != old:
                 rows.periods.put(kept)
             if (period.state, period.invoice) != (kept.state, kept.invoice):
@@ -416,15 +416,15 @@ class Subscriptions:
         invoice = next((one for one in invoices if one.id == period.invoice), None)
         at = None if invoice is None or period.state != "invoiced" else invoice.finalized_at or invoice.created_at
         if invoice is None and period.state == "invoiced":
-            self._books.finalised(rows, *where, None, period.end)
-        elif invoice is None or before.state == "invoiced":
+            at = period.end
+        if before.state == "invoiced" or (at is None and invoice is None):
             if period.state == "open":
                 self._books.reopened(rows, *where)
             rows.periods.move(*where, period.state, period.invoice, at)
-        elif at is None:
+        elif at is not None:
+            self._books.finalised(rows, *where, period.invoice, at)
+        elif invoice is not None:
             self._books.close(rows, *where, invoice.id)
-        else:
-            self._books.finalised(rows, *where, invoice.id, at)
 
     def _subscribe(
         self,
