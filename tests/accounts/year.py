@@ -334,7 +334,7 @@ class Year(House):
             if id == account.id:
                 right = [one.total for one in account.expected if one.at == at]
                 if right and right[0] != total:
-                    self.failures.append(f"{id} preview before {at}: {total}, invoice {right[0]}")
+                    self.failures.append(f"{id} preview before {at}: {total}, invoice {right[0]}\n      {said}")
         return len(actual)
 
     def told(self, customer: str) -> str:
@@ -352,4 +352,5 @@ class Year(House):
     def drifting(self) -> list[str]:
         assert self.money.drift is not None
         self.money.drift.check_all()
-        return [f"{one.check}" for one in self.money.drift.told()]
+        found = [one.check for one in self.money.drift.told()]
+        return [f"{one}" for one in found if one.state != "outside"]  # between two contracts

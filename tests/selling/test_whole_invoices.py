@@ -29,6 +29,9 @@ prices = [
   {key = "fee", model = "flat", flat_amount = "30"},
   {key = "calls", meter = "calls", model = "per_unit", unit_amount = "0.10", maximum = "2"},
 ]
+[plans.calls]
+product = "api"
+prices = [{key = "calls", meter = "calls", model = "per_unit", unit_amount = "0.10"}]
 [plans.small]
 product = "api"
 prices = [
@@ -120,6 +123,26 @@ def test_a_preview_is_the_invoice_with_what_is_rated_here_and_the_plan_that_foll
     house.use(4)
     house.settle()
     assert previewed(house) == Decimal("7.40")
+
+
+def test_a_month_for_which_the_provider_had_nothing_to_invoice_is_on_the_next_invoice_and_in_its_preview(
+    house: Lived,
+) -> None:
+    house.buy("pro")
+    assert house.money.checkouts is not None
+    house.money.checkouts.change("acme", "calls", "period_end")  # nothing is paid ahead there
+    house.move(86_400)
+    house.use(25)
+    house.until(END + timedelta(seconds=8))
+    house.invoice_now()
+    assert house.invoices() == [("paid", "30.00")]
+    assert previewed(house) == Decimal("2.00")
+    house.use(4)
+    house.settle()
+    assert previewed(house) == Decimal("2.40")
+    house.until(datetime(2027, 3, 31, 15, 37, 20, tzinfo=UTC))
+    house.invoice_now()
+    assert house.invoices() == [("paid", "30.00"), ("paid", "2.40")]
 
 
 def test_a_coupon_is_taken_off_what_is_rated_here_in_the_preview_as_on_the_invoice(house: Lived) -> None:

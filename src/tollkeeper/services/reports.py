@@ -255,12 +255,15 @@ class Reports:
         return made
 
     def rated_so_far(self, rows: Repositories, environment: Environment, customer: str) -> Sequence[OwedLine]:
-        """What prices that are rated here come to in the running period: lines that its invoice will have."""
+        """What prices that are rated here come to so far: lines that the next invoice will have.
+
+        Of the running period, and of one before it for which the provider had nothing to invoice.
+        """
         now = self._clock.now_us()
         return [
             OwedLine(owed.change.amount, owed.account.price.currency, owed.reason, period.start, period.end)
-            for period in rows.periods.overlapping(environment, [customer], now, now + 1)
-            if period.provider is not None and period.state == "open"
+            for period in rows.periods.of(environment, customer)
+            if period.provider is not None and period.state == "open" and period.start <= now
             for owed in self._adjustments.lacking(rows, period, self._total)
             if owed.change.amount
         ]
