@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sandbox.conftest import Running
 from selling.ends import CENTS, DAY, HOUR, SECOND, Ends
-from tollkeeper.core.errors import Conflict
+from tollkeeper.core.errors import Conflict, NotFound
+from tollkeeper.core.provider import ProviderRefused
 
 STEPS = ("use", "use", "use", "report", "settle", "buy pro", "buy max", "pro", "max", "now", "hand", "hand unbilled")
 WAITS = (0, 1, 300_000, 400_000, 999_999, SECOND, 5 * SECOND, 61 * SECOND, HOUR, DAY)
@@ -45,7 +46,7 @@ def live(ends: Ends, steps: list[tuple[str, int]]) -> list[int]:
                 ends.cut("now")
             elif running:
                 ends.v1.subscriptions.cancel(running[0].id, {"invoice_now": step == "hand"})
-        except Conflict:  # nothing to be changed, or something already
+        except (Conflict, NotFound, ProviderRefused):  # nothing to be changed, or it has ended and nobody knows yet
             pass
     return used
 
