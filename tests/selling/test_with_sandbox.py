@@ -446,26 +446,3 @@ def test_a_customer_that_was_deleted_at_the_provider_can_buy_again_and_is_billed
     house.settle()
     with house.toll.database.read() as rows:
         assert sorted(str(one.refunded) for one in rows.invoices.of("test", "acme"))[-1] == "30.00"
-
-
-def test_a_second_subscription_made_by_hand_that_bills_the_same_usage_is_told_as_drift(house: House) -> None:
-    house.buy("pro")
-    v1 = house.running.client.v1
-    (bought,) = v1.subscriptions.list({}).data
-    drift = house.money.drift
-    assert drift is not None
-    drift.check_all()
-    assert drift.told() == []
-    items: Any = [{"price": item.price.id} for item in bought["items"].data]
-    again = v1.subscriptions.create(
-        {"customer": str(bought.customer), "items": items, "default_payment_method": str(bought.default_payment_method)}
-    )
-    house.settle()
-    drift.check_all()
-    (told,) = drift.told()
-    assert told.check.state == "unexplained"
-    assert "bills the same usage once more" in told.check.explanation
-    v1.subscriptions.cancel(again.id, {})
-    house.settle()
-    drift.check_all()
-    assert drift.told() == []

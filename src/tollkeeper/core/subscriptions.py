@@ -339,7 +339,8 @@ def timeline(
     for span in billed:
         before = found.get(span.start)  # a longer end was seen running: what is cut short is cut again below
         put(span, before.end if before is not None and before.subscription == span.subscription else 0)
-    for span in running:
+    spans = list(running)
+    for span in spans:
         put(span)
     ordered: list[BillingPeriod] = []
     for period in sorted(found.values(), key=lambda p: p.start):
@@ -355,10 +356,24 @@ def timeline(
                 ordered[-1] = last = replace(last, end=period.start)
             ordered += _missed(last, period)
         ordered.append(period)
+    for span in spans:
+        ordered = _resumed(ordered, span, ends)
     return [
         _billed(period, invoices, period.subscription in silent and ends.get(period.subscription) == period.end)
         for period in with_tails(ordered, ends, held)
     ]
+
+
+def _resumed(ordered: list[BillingPeriod], span: Span, ends: Mapping[str, int]) -> list[BillingPeriod]:
+    """With what is left of a running contract's period, when another that was in its place has ended meanwhile."""
+    before = next((period for period in reversed(ordered) if period.start < span.end), None)
+    if before is None or span.subscription in ends or before.subscription not in ends:
+        return ordered
+    if not span.start < before.end < span.end:
+        return ordered
+    contract = (span.subscription, span.plan, span.plan_version)
+    left = BillingPeriod(before.environment, before.customer, before.end, span.end, before.provider, *contract)
+    return sorted([*ordered, left], key=lambda period: period.start)
 
 
 def _missed(last: BillingPeriod, following: BillingPeriod) -> list[BillingPeriod]:

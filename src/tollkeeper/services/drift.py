@@ -18,12 +18,18 @@ from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.outbox import DELIVERED, OutboxMessage
 from tollkeeper.core.plans import Plan, Price
 from tollkeeper.core.ports import Database, Repositories
-from tollkeeper.core.provider import Provider, ProviderBusy, ProviderInvoice, ProviderRefused, ProviderUnavailable
+from tollkeeper.core.provider import (
+    Provider,
+    ProviderBusy,
+    ProviderInvoice,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from tollkeeper.core.provider_catalog import price_key
 from tollkeeper.core.provider_prices import rated_here
 from tollkeeper.core.rating import rate
-from tollkeeper.core.subscriptions import GRANTS
 from tollkeeper.services.adjustments import Adjustments, free
+from tollkeeper.services.billed_twice import advice, beside, billing_too
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.outside import outside
 from tollkeeper.services.reports import Totals
@@ -171,10 +177,11 @@ class Drift:
             written = [one for one in rows.adjustments.of(*where[:2], period.start) if one.meter == meter]
             stands = invoice is not None and invoice.status != "void" and not free(rows, period)
             faults = self._amounts(rows, plan, prices, report, invoice) if invoice is not None and stands else ""
-            twice = _billing_too(rows, period, meter)
-        if twice:
-            said = f"{', '.join(twice)} bills the same usage once more: end one of the subscriptions, and refund it"
-            faults = "; ".join(filter(None, (faults, said)))
+            twice = billing_too(rows, period, meter)
+        if twice and uninvoiced:
+            uninvoiced = False  # what ended was charged by the other
+        elif twice:
+            faults = "; ".join(filter(None, (faults, advice(twice))))
         fresh = any(one.status in DELIVERED and (one.settled_at or 0) > now - self._lag_us for one in messages)
         return compare(
             report,
@@ -243,11 +250,12 @@ class Drift:
             )
             lines = [line for line in invoice.lines if object is not None and line.price == object.id]
             amount = sum((line.amount for line in lines), Decimal(0))
-            should = rate(price, report.billed).amount
+            quantity = report.billed + beside(rows, report, lines)
+            should = rate(price, quantity).amount
             if amount != should:
                 found.append(
                     f"invoice {invoice.id} charges {amount} {price.currency} for {price.key}, and "
-                    f"{format_quantity(report.billed)} {report.meter} cost {should}"
+                    f"{format_quantity(quantity)} {report.meter} cost {should}"
                 )
         return "; ".join(found)
 
@@ -413,18 +421,3 @@ class Drift:
             )
         self.check(period)
         return made
-
-
-def _billing_too(rows: Repositories, period: BillingPeriod, meter: str) -> list[str]:
-    """Other running subscriptions of the customer with a price of the meter: the provider's meters know customers alone."""
-    return [
-        one.id
-        for one in rows.provider_subscriptions.of(period.environment, period.customer)
-        if one.id != period.subscription
-        and one.ended_at is None
-        and one.status in GRANTS
-        and one.created_at < period.end
-        and (plan := rows.catalog.plan(one.plan, one.plan_version or 0) if one.plan else None) is not None
-        and any(price.meter == meter and rated_here(price) is None for price in plan.prices)
-        and rows.provider_subscriptions.get(one.provider, one.environment, period.subscription) is not None
-    ]
