@@ -7,7 +7,10 @@ from decimal import Decimal
 import pytest
 
 from reports.house import DAY, HOUR, MINUTE, House
+from tollkeeper.core.billing import UsageReport
+from tollkeeper.core.drift import compare
 from tollkeeper.core.errors import Conflict, NotFound
+from tollkeeper.core.outbox import Status
 from tollkeeper.core.provider import ProviderInvoice, ProviderLine
 from tollkeeper.services.drift import Drifted
 
@@ -165,6 +168,19 @@ def test_a_provider_that_does_not_answer_is_unknown_not_zero(house: House) -> No
     house.unmap("meter", "api_calls")
     found = looked(house)
     assert (found.check.state, found.check.provider, found.check.difference) == ("unknown", None, None)
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_a_period_too_short_to_be_told_waits_for_its_invoice_and_is_no_silence_of_the_provider(
+    rejected: bool,
+) -> None:
+    states: dict[Status, Decimal] = {"rejected": D(2)} if rejected else {}
+    report = UsageReport("live", "acme", "api_calls", 0, reported=D(5))
+    check = compare(report, D(5), None, states, "", 40_000_000, 50_000_000, measured=False)
+    assert (check.state, check.provider, check.difference) == ("pending", None, None)
+    assert "its invoice will tell" in check.explanation
+    assert ("rejected" in check.explanation) is bool(states)
+    assert compare(report, D(5), None, states, "", 40_000_000, 50_000_000).state == "unknown"
 
 
 def test_a_rejected_message_is_sent_again_as_a_new_one_under_a_new_identifier(house: House) -> None:

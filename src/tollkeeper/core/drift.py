@@ -189,6 +189,9 @@ def compare(
     elif provider is None and report.billed is not None and not measured:
         difference = ledger - report.billed - report.carried
         state = "pending" if difference else "equal"
+    elif provider is None and not measured:
+        state = "pending"
+        parts.append("a period without a whole minute, of which the provider gives no sum; its invoice will tell")
     elif provider is None:
         state = "unknown"
         parts.append("the provider did not say what it has")
