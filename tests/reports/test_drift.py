@@ -7,9 +7,10 @@ from decimal import Decimal
 import pytest
 
 from reports.house import DAY, HOUR, MINUTE, House
-from tollkeeper.core.billing import UsageReport
+from tollkeeper.core.billing import Adjustment, UsageReport
 from tollkeeper.core.drift import compare
 from tollkeeper.core.errors import Conflict, NotFound
+from tollkeeper.core.invoices import Invoice
 from tollkeeper.core.outbox import Status
 from tollkeeper.core.provider import ProviderInvoice, ProviderLine
 from tollkeeper.services.drift import Drifted
@@ -160,6 +161,29 @@ def test_after_finalisation_the_invoices_amount_is_compared_with_what_was_billed
     found = looked(house)
     assert found.check.state == "unexplained"
     assert "invoice in_1 charges 2.50 usd for calls, and 14 api_calls cost 2.00" in found.check.explanation
+
+
+def test_a_line_of_a_deleted_draft_that_the_provider_still_has_is_not_billed_again(house: House) -> None:
+    house.use(3)
+    house.period(state="invoiced", invoice="in_1", finalized_at=house.end)
+    house.provider.invoices["in_1"] = invoice(house, "0")
+    made = Adjustment(
+        "live", "adj_1", house.acme, D("1.50"), "usd", "late", house.now, "voided", "api_calls", house.start, "calls", D(3), "out_1", "in_2"
+    )  # fmt: skip
+    deleted = Invoice(
+        "live", "in_2", "stripe", house.acme, None, None, "void", "usd", D(0), D(0), None, None, house.now, document={"deleted": True}
+    )  # fmt: skip
+    with house.app.database.write() as rows:
+        rows.reports.put(
+            UsageReport("live", house.acme, "api_calls", house.start, carried=D(3), billed=D(0)), house.now
+        )
+        rows.adjustments.add(made)
+        rows.invoices.put(deleted)
+    assert (looked(house).check.state, looked(house).check.difference) == ("voided", D(3))
+    house.provider.add_line("cus_1", D("1.50"), "usd", "late", "k", metadata={"tollkeeper_message": "out_1"})
+    assert house.drift.repair(voided=True) == []
+    assert [(one.state, one.invoice) for one in house.adjustments()] == [("sent", None)]
+    assert looked(house).check.state == "equal"
 
 
 def test_a_provider_that_does_not_answer_is_unknown_not_zero(house: House) -> None:

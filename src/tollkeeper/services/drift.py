@@ -346,6 +346,7 @@ class Drift:
             for price in plan.prices:
                 if price.meter == check.meter:
                     self._adjustments.bill_voided(rows, period, price, now)
+            self._adjustments.last(rows, check.environment, check.customer, now)
             written = rows.adjustments.of(check.environment, check.customer, check.period_start)
         self.check(period)
         return [one for one in written if one.id not in before]
