@@ -11,7 +11,7 @@ from accounts.year import Year
 from sandbox.conftest import Running
 
 SOAK = bool(os.environ.get("TOLLKEEPER_SOAK"))
-SEEDS = range(1, 7) if SOAK else (1,)
+SEEDS = range(1, 7) if SOAK else (2,)
 CUSTOMERS, MONTHS, INVOICES = (30, 12, 200) if SOAK else (6, 3, 12)
 
 

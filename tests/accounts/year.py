@@ -131,10 +131,10 @@ class Year(House):
         for _ in range(self.chance.choice([0, 1, 2, 3])):
             when = begin + self.chance.random() * (span - DRAFT - timedelta(minutes=40))
             self.stop(when.replace(microsecond=0), "use", account)
-        if fate < 0.12 and not account.trial:
+        if fate < 0.3 and not account.trial:
             when = begin + self.chance.random() * (span - DRAFT - timedelta(hours=5))
             self.stop(when.replace(microsecond=0), self.chance.choice(["change", "change", "cancel"]), account)
-        elif fate < 0.2 and not account.trial:
+        elif fate < 0.4 and not account.trial:
             self.stop(begin + span / 3, self.chance.choice(["later", "last"]), account)
         self.stop(account.end - timedelta(seconds=20), "before", account)
         self.stop(account.end + timedelta(seconds=5), "end", account)
