@@ -37,7 +37,8 @@ from tollkeeper.services import fields
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.fields import invalid
 from tollkeeper.services.subscription_effects import read_bought, read_contract
-from tollkeeper.services.subscriptions import Read, Subscriptions
+from tollkeeper.services.subscription_records import Read
+from tollkeeper.services.subscriptions import Subscriptions
 
 When = Literal["now", "period_end"]
 MONTHS: Final[Mapping[str, int]] = {"month": 1, "year": 12}

@@ -20,7 +20,8 @@ from tollkeeper.core.subscriptions import ENDED
 from tollkeeper.services import fields
 from tollkeeper.services.clock import Clock
 from tollkeeper.services.customers import CustomerService
-from tollkeeper.services.subscriptions import Read, Subscriptions, read_price_key
+from tollkeeper.services.subscription_records import Read, read_price_key
+from tollkeeper.services.subscriptions import Subscriptions
 
 METADATA: Final = "metadata."
 OURS: Final = "tollkeeper_customer"

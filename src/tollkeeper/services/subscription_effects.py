@@ -11,7 +11,8 @@ from tollkeeper.core.inbox import AfterCommit, Effects, InboxEvent
 from tollkeeper.core.ports import Repositories
 from tollkeeper.core.provider import Provider, ProviderCheckout, ProviderInvoice, ProviderSubscription
 from tollkeeper.services.clock import Clock
-from tollkeeper.services.subscriptions import Read, Subscriptions
+from tollkeeper.services.subscription_records import Read
+from tollkeeper.services.subscriptions import Subscriptions
 
 T = TypeVar("T")
 

@@ -1,32 +1,22 @@
-"""What was bought at the provider, kept as it was last read, and what follows from it: contract, limits, periods, invoices, purchases.
+"""What follows from what was read at the provider: contract, limits, periods; what is kept of it is `services.subscription_records`.
 
-`read` asks the provider outside any transaction; `apply` writes what was read inside one, and then everything that follows from all that is
+`apply` writes what was read outside any transaction inside one, and then everything that follows from all that is
 kept (`core.subscriptions`), so that it does not matter which event brought what.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Final, Protocol
 
 from tollkeeper.core.billing import BillingPeriod
 from tollkeeper.core.customers import Customer, Environment, Subscription
 from tollkeeper.core.ids import new_id
 from tollkeeper.core.invoices import Invoice
-from tollkeeper.core.metering import format_quantity
 from tollkeeper.core.periods import SECOND_US
 from tollkeeper.core.plans import DEFAULT_GRACE_DAYS, Plan, Price
 from tollkeeper.core.ports import Database, Repositories
-from tollkeeper.core.provider import (
-    ProviderCharge,
-    ProviderCheckout,
-    ProviderDispute,
-    ProviderInvoice,
-    ProviderLine,
-    ProviderSubscription,
-)
 from tollkeeper.core.purchases import Purchase
 from tollkeeper.core.subscriptions import (
     GRANTS,
@@ -34,59 +24,18 @@ from tollkeeper.core.subscriptions import (
     KnownSubscription,
     Span,
     carried_from,
-    dispute_after,
     govern,
     grace_end,
     held,
-    known,
-    newer,
     timeline,
-    voided_by_pause,
 )
 from tollkeeper.services.adjustments import Adjustments
 from tollkeeper.services.clock import Clock
-
-logger = logging.getLogger("tollkeeper.subscriptions")
+from tollkeeper.services.subscription_records import Read, Records
 
 SILENT_US: Final = 3600 * SECOND_US
 """After the end of a contract, until a last invoice that has not come does not come any more."""
 SILENT_LOOKED_FOR_US: Final = 40 * 86_400 * SECOND_US
-
-PURCHASE: Final = "tollkeeper_purchase"
-"""In the metadata of what a checkout made: our id of the purchase."""
-_SETTLED: Final = frozenset({"paid", "void"})
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the provider has now, read from `begun` (µs) on. `gone`: an invoice that it has no longer; `ended`: a subscription whose end
-    its event told, and when."""
-
-    begun: int
-    subscriptions: Sequence[ProviderSubscription] = ()
-    invoices: Sequence[ProviderInvoice] = ()
-    checkout: ProviderCheckout | None = None
-    charge: ProviderCharge | None = None
-    dispute: ProviderDispute | None = None
-    gone: str | None = None
-    ended: tuple[str, int] | None = None
-    failed: bool = False
-
-    @property
-    def customer(self) -> str | None:
-        """The provider's id of whom it is about."""
-        found: list[str | None] = [one.customer for one in self.subscriptions]
-        found += [one.customer for one in self.invoices]
-        found += [self.checkout.customer] if self.checkout is not None else []
-        found += [self.charge.customer] if self.charge is not None else []
-        return next((customer for customer in found if customer), None)
-
-    @property
-    def purchase(self) -> str | None:
-        """Our id of the purchase that it came from."""
-        told = [one.metadata for one in self.subscriptions]
-        told += [self.checkout.metadata] if self.checkout is not None else []
-        return next((metadata[PURCHASE] for metadata in told if PURCHASE in metadata), None)
 
 
 class Books(Protocol):
@@ -118,29 +67,31 @@ class Subscriptions:
         self._books = books
         self._adjustments = Adjustments(clock)
         self.provider = provider
+        self._records = Records(provider, self._adjustments)
         self.activated = 0
         self.lapsed = 0
 
     def apply(self, rows: Repositories, environment: Environment, read: Read, now: int) -> str | None:
         """Write what was read and what follows from it, in this transaction; the customer, None when it is nobody's here."""
-        customer = self._customer(rows, environment, read)
+        customer = self._records.customer(rows, environment, read)
         if customer is None:
             return None
         waited = held(rows.provider_subscriptions.of(environment, customer))
         for subscription in read.subscriptions:
-            self._keep_subscription(rows, environment, customer, subscription, read.begun, now)
+            self._records.keep_subscription(rows, environment, customer, subscription, read.begun, now)
         if read.ended is not None:
-            self._keep_end(rows, environment, *read.ended)
+            self._records.keep_end(rows, environment, *read.ended)
         voided = [
             invoice.id
             for invoice in read.invoices
-            if self._keep_invoice(rows, environment, customer, invoice, read.begun, now)
+            if self._records.keep_invoice(rows, environment, customer, invoice, read.begun, now)
         ]
-        if read.gone is not None and self._keep_deleted(rows, environment, read.gone, now):
+        if read.gone is not None and self._records.keep_deleted(rows, environment, read.gone, now):
             voided.append(read.gone)
         if read.charge is not None:
-            self._keep_charge(rows, environment, read.charge, read.dispute)
-        self._keep_purchase(rows, environment, customer, read, now)
+            self._records.keep_charge(rows, environment, read.charge, read.dispute)
+        if self._records.keep_purchase(rows, environment, customer, read, now):
+            self.activated += 1
         self.settle(rows, environment, customer, now)
         for id in voided:
             self._adjustments.voided(rows, environment, customer, id)
@@ -202,167 +153,6 @@ class Subscriptions:
             with self._database.write() as rows:
                 self.settle(rows, environment, customer, self._clock.now_us())
         return False
-
-    # what was read
-
-    def _customer(self, rows: Repositories, environment: Environment, read: Read) -> str | None:
-        if read.customer is not None:
-            found = rows.provider_objects.by_id(self.provider, environment, "customer", read.customer)
-            if found is not None:
-                return found.key
-        for one in read.subscriptions:  # known from before, when the provider's customer was another
-            if (have := rows.provider_subscriptions.get(self.provider, environment, one.id)) is not None:
-                return have.customer
-        if read.ended is not None:
-            have = rows.provider_subscriptions.get(self.provider, environment, read.ended[0])
-            if have is not None:
-                return have.customer
-        for invoice in read.invoices:
-            if (kept := rows.invoices.get(environment, invoice.id)) is not None:
-                return kept.customer
-        purchase = rows.purchases.get(environment, read.purchase) if read.purchase else None
-        if purchase is not None and self._may_be(rows, environment, purchase.customer, read.customer):
-            return purchase.customer
-        lost = rows.invoices.get(environment, read.gone) if read.gone else None
-        if lost is None:
-            logger.info("an event about a customer that is not ours", extra={"provider_customer": read.customer})
-        return lost.customer if lost else None
-
-    def _may_be(self, rows: Repositories, environment: Environment, customer: str, theirs: str | None) -> bool:
-        """Metadata can be written by hand or copied: it says nothing of somebody else than the provider's customer that we made."""
-        held = rows.provider_objects.get(self.provider, environment, "customer", customer)
-        return theirs is None or held is None or held.id == theirs
-
-    def _keep_subscription(
-        self,
-        rows: Repositories,
-        environment: Environment,
-        customer: str,
-        read: ProviderSubscription,
-        begun: int,
-        now: int,
-    ) -> None:
-        plan = self._plan_of(rows, environment, [item.price for item in read.items])
-        have = rows.provider_subscriptions.get(self.provider, environment, read.id)
-        ours = [item for item in read.items if self._price(rows, environment, item.price) is not None]
-        found = known(self.provider, environment, customer, plan, read, begun, ours)
-        kept = newer(have, found, now, held=have is not None and _held(rows, have))
-        if kept is not None:
-            rows.provider_subscriptions.put(kept)
-
-    def _keep_end(self, rows: Repositories, environment: Environment, subscription: str, at: int) -> None:
-        have = rows.provider_subscriptions.get(self.provider, environment, subscription)
-        if have is not None and have.ended_at is None:
-            rows.provider_subscriptions.put(replace(have, status="canceled", ended_at=at))
-
-    def _plan_of(self, rows: Repositories, environment: Environment, prices: Sequence[str]) -> tuple[str, int] | None:
-        """The plan version that most of the prices are of; None when none of them is ours."""
-        found: dict[tuple[str, int], int] = {}
-        for price in prices:
-            if (named := self._price(rows, environment, price)) is not None:
-                found[named[0]] = found.get(named[0], 0) + 1
-        return max(found, key=lambda plan: (found[plan], plan)) if found else None
-
-    def _price(
-        self, rows: Repositories, environment: Environment, price: str | None
-    ) -> tuple[tuple[str, int], str] | None:
-        """Plan version and key of a provider's price."""
-        held = rows.provider_objects.by_id(self.provider, environment, "price", price) if price else None
-        return None if held is None else read_price_key(held.key)
-
-    def _keep_invoice(
-        self, rows: Repositories, environment: Environment, customer: str, read: ProviderInvoice, begun: int, now: int
-    ) -> bool:
-        """Whether it is void, and was not before."""
-        have = rows.invoices.get(environment, read.id)
-        before = dict(have.document) if have is not None else {}
-        if have is not None and (have.status in _SETTLED or begun < before.get("read_at", 0) <= now):
-            return False
-        contract = None
-        if read.status == "void" and read.subscription is not None:
-            contract = rows.provider_subscriptions.get(self.provider, environment, read.subscription)
-        lines = [_line(line, self._price(rows, environment, line.price)) for line in read.lines]
-        document = {
-            **before,
-            "read_at": begun,
-            "reason": read.reason,
-            "hosted_url": read.hosted_url,
-            "amount_due": format(read.amount_due, "f"),
-            "next_attempt_at": read.next_attempt_at,
-            "paused": voided_by_pause(contract, read.finalized_at, read.voided_at),
-            "lines": lines,
-        }
-        rows.invoices.put(
-            Invoice(
-                environment=environment,
-                id=read.id,
-                provider=self.provider,
-                customer=customer,
-                subscription=read.subscription,
-                number=read.number,
-                status=read.status,
-                currency=read.currency,
-                total=read.total,
-                amount_paid=read.amount_paid,
-                period_start=read.period_start,
-                period_end=read.period_end,
-                created_at=read.created_at,
-                finalized_at=read.finalized_at,
-                paid_at=read.paid_at,
-                document=document,
-            )
-        )
-        self._adjustments.placed(rows, [line.reference for line in read.lines if line.reference], read.id)
-        return read.status == "void"
-
-    @staticmethod
-    def _keep_deleted(rows: Repositories, environment: Environment, invoice: str, now: int) -> bool:
-        """A draft was deleted: as one that was voided in that moment. Whether there was one."""
-        lost = rows.invoices.get(environment, invoice)
-        if lost is None or lost.status in _SETTLED:
-            return False
-        document = {**lost.document, "deleted": True}
-        rows.invoices.put(replace(lost, status="void", finalized_at=lost.finalized_at or now, document=document))
-        return True
-
-    def _keep_charge(
-        self, rows: Repositories, environment: Environment, charge: ProviderCharge, dispute: ProviderDispute | None
-    ) -> None:
-        """Refunds and disputes stand at the invoice that was paid. What is refunded only grows."""
-        invoice = rows.invoices.get(environment, charge.invoice) if charge.invoice else None
-        if invoice is None:
-            return
-        document = {**invoice.document, "payment": charge.payment}
-        if charge.refunded > invoice.refunded:
-            document["refunded"] = format(charge.refunded, "f")
-        if dispute is not None:
-            disputes = dict(invoice.disputes)
-            disputes[dispute.id] = dispute_after(disputes.get(dispute.id), dispute.status)
-            document["disputes"] = disputes
-        rows.invoices.put(replace(invoice, document=document))
-
-    def _keep_purchase(self, rows: Repositories, environment: Environment, customer: str, read: Read, now: int) -> None:
-        """A purchase is completed once: by the checkout that was paid, or by the subscription it made, whichever is seen first."""
-        purchase = rows.purchases.get(environment, read.purchase) if read.purchase else None
-        if purchase is None or purchase.status == "completed" or purchase.customer != customer:
-            return
-        checkout, document = read.checkout, dict(purchase.document)
-        status = purchase.status
-        paid = any(one.status in ("active", "trialing") for one in read.subscriptions)
-        if checkout is not None:
-            paid = paid or (
-                checkout.status == "complete" and checkout.payment_status in ("paid", "no_payment_required")
-            )
-            document |= {"subscription": checkout.subscription, "payment": checkout.payment}
-            if checkout.status == "expired":
-                status = "expired"
-            elif read.failed:
-                status = "failed"
-        if paid:
-            self.activated += 1
-            rows.purchases.put(replace(purchase, status="completed", completed_at=now, document=document))
-        elif (status, document) != (purchase.status, purchase.document):
-            rows.purchases.put(replace(purchase, status=status, document=document))
 
     # what follows
 
@@ -495,19 +285,6 @@ class Subscriptions:
         return new_id(prefix, now // 1000, self._clock.random_bits(80))
 
 
-def _held(rows: Repositories, one: KnownSubscription) -> bool:
-    """Whether the gate goes by it."""
-    current = rows.subscriptions.current([one.customer])[one.customer]
-    return one.subscription is not None and any(ours.id == one.subscription for ours in current)
-
-
-def read_price_key(key: str) -> tuple[tuple[str, int], str] | None:
-    """`pro@3/calls` as (("pro", 3), "calls"), the key under which a provider's price is kept."""
-    plan, _, rest = key.partition("@")
-    version, _, price = rest.partition("/")
-    return ((plan, int(version)), price) if version.isdigit() and price else None
-
-
 def billed_spans(rows: Repositories, invoice: Invoice) -> list[Span]:
     """The periods that an invoice tells of: of its metered lines, or else of what recurs."""
     found: dict[bool, list[Span]] = {True: [], False: []}
@@ -523,18 +300,3 @@ def billed_spans(rows: Repositories, invoice: Invoice) -> list[Span]:
 
 def _price_of(plan: Plan | None, key: str) -> Price | None:
     return next((price for price in plan.prices if price.key == key), None) if plan is not None else None
-
-
-def _line(line: ProviderLine, named: tuple[tuple[str, int], str] | None) -> dict[str, Any]:
-    return {
-        "id": line.id,
-        "description": line.description,
-        "amount": format(line.amount, "f"),
-        "quantity": None if line.quantity is None else format_quantity(line.quantity),
-        "period_start": line.period_start,
-        "period_end": line.period_end,
-        "proration": line.proration,
-        "plan": named[0][0] if named else None,
-        "version": named[0][1] if named else None,
-        "key": named[1] if named else None,
-    }
