@@ -283,6 +283,9 @@ class Year(House):
         """Every invoice with the one that was foreseen; the number of those compared."""
         over = self.now
         self.at(over + DRAFT)  # what was put on an invoice of its own is final
+        for account in self.accounts:
+            if account.draft is not None:
+                account.finalise()
         self.rest()
         compared = 0
         for account in self.accounts:
