@@ -11,8 +11,9 @@ from typing import Final
 
 logger = logging.getLogger("tollkeeper.storage")
 
-EVERY: Final = 32
-"""Commits from one copy to the next."""
+EVERY: Final = 4
+"""Commits from one copy to the next. Few, since the disk that writes what was copied makes the next commit wait: with 32 it wrote for
+25 ms at a time under a load of webhooks, and p99 was twice as high. A page that changes often is copied more often for it."""
 ANEW_PAGES: Final = 8 * 1024
 """32 MiB of log: then the thread keeps writers out while it copies the last few pages, so that the log can begin anew."""
 BACKSTOP_PAGES: Final = 16 * 1024
