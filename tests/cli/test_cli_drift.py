@@ -19,6 +19,7 @@ CHECK: dict[str, Any] = {
     "state": "equal",
     "explanation": "",
     "messages": [],
+    "adjustments": [],
 }
 UNKNOWN = {**CHECK, "state": "unknown", "provider": None, "difference": None, "explanation": "the provider did not say"}
 DRIFTED = {**CHECK, "state": "unexplained", "provider": "2", "difference": "10", "explanation": "10 are missing"}
