@@ -442,6 +442,19 @@ def test_the_log_of_the_file_is_copied_by_a_thread_of_its_own(tmp_path: Path) ->
     database.close()
 
 
+def test_the_log_of_the_file_is_copied_sooner_when_commits_write_many_rows(tmp_path: Path) -> None:
+    database = open_database(str(tmp_path / "x.db"))
+    with database.write() as repositories:
+        for number in range(checkpoints.ROWS - 1):
+            repositories.watermarks.set(f"{number}", number, number)
+    assert database.checkpoints._thread is None
+    with database.write() as repositories:
+        repositories.watermarks.set("last", 1, 1)
+    with database.checkpoints.changed:
+        assert database.checkpoints.changed.wait_for(lambda: database.checkpoints.copied == 1, 20)
+    database.close()
+
+
 def test_the_log_of_the_file_begins_anew_although_somebody_always_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,8 +83,11 @@ class SqlDatabase:
         """Commits at the end of the block, rolls back when it raises. Not to be nested."""
         with self._writer:
             with translated_errors(), self._writing.begin() as connection:
+                driver: Any = connection.connection.driver_connection
+                before = driver.total_changes
                 yield SqlRepositories(connection)
-            self.checkpoints.committed()
+                rows = driver.total_changes - before
+            self.checkpoints.committed(rows)
 
     def close(self) -> None:
         """Give up every connection. A use after this is refused: the files may have another owner by then."""
