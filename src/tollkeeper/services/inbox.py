@@ -78,13 +78,14 @@ class Inbox:
             self.refused[error.reason] += 1
             raise
 
-    def made(self, id: str, type: str, object: str | None, created_at: int, live: bool, payload: bytes) -> InboxEvent:
-        """The event as it is to be stored now."""
+    def made(
+        self, id: str, type: str, object: str | None, created_at: int | None, live: bool | None, payload: bytes
+    ) -> InboxEvent:
+        """The event as it is to be stored now: what does not say when it happened, now; what does not say its mode, of the account's."""
         now = self._clock.now_us()
+        created_at = now if created_at is None else created_at
+        live = self.account == "live" if live is None else live
         return arrived(self.provider, id, type, object, created_at, live, payload, self.account, now)
-
-    def now_us(self) -> int:
-        return self._clock.now_us()
 
     def store(self, events: Sequence[InboxEvent], mark: tuple[str, int] | None = None) -> int:
         """Commit them, in the caller's thread; how many were new. Raises StorageUnavailable.

@@ -127,7 +127,19 @@ class MeterEvents:
             rows.periods.doubt(*where)  # what its invoice has can be told now
 
 
-class InvoiceLines:
+class _OfAdjustments:
+    """What follows when an adjustment was sent, or refused."""
+
+    _adjustments: Adjustments
+
+    def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
+        if status == "sent":
+            self._adjustments.sent(rows, message, now)
+        elif status == "rejected":
+            self._adjustments.again(rows, message, now)
+
+
+class InvoiceLines(_OfAdjustments):
     """Topic `invoice_line`: an adjustment put on an invoice. It carries its message's id, by which it is found again."""
 
     def __init__(self, database: Database, provider: Provider, adjustments: Adjustments) -> None:
@@ -152,18 +164,10 @@ class InvoiceLines:
 
     def look(self, message: OutboxMessage, now: int) -> Settlement:
         assert message.customer is not None
-        if self._provider.find_line(self._ids.of("customer", message.customer), message.id) is not None:
-            return Settlement(message, "sent", now)
-        return Settlement(message, "pending", now, certain=True)
-
-    def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
-        if status == "sent":
-            self._adjustments.sent(rows, message, now)
-        elif status == "rejected":
-            self._adjustments.again(rows, message, now)
+        return _looked(message, self._provider.find_line(self._ids.of("customer", message.customer), message.id), now)
 
 
-class CreditNotes:
+class CreditNotes(_OfAdjustments):
     """Topic `credit_note`: a negative adjustment of a customer whose contracts have ended, taken off the invoice it is about.
 
     Where that has not enough left it becomes a line, and with it an invoice below nothing, which is credit as well.
@@ -180,15 +184,7 @@ class CreditNotes:
         return "sent"
 
     def look(self, message: OutboxMessage, now: int) -> Settlement:
-        if self._provider.find_credit(message.payload["invoice"], message.id) is not None:
-            return Settlement(message, "sent", now)
-        return Settlement(message, "pending", now, certain=True)
-
-    def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
-        if status == "sent":
-            self._adjustments.sent(rows, message, now)
-        elif status == "rejected":
-            self._adjustments.again(rows, message, now)
+        return _looked(message, self._provider.find_credit(message.payload["invoice"], message.id), now)
 
 
 class LastInvoices:
@@ -209,9 +205,14 @@ class LastInvoices:
 
     def look(self, message: OutboxMessage, now: int) -> Settlement:
         assert message.customer is not None
-        if self._provider.find_invoice(self._ids.of("customer", message.customer), message.id) is not None:
-            return Settlement(message, "sent", now)
-        return Settlement(message, "pending", now, certain=True)
+        return _looked(
+            message, self._provider.find_invoice(self._ids.of("customer", message.customer), message.id), now
+        )
 
     def settled(self, rows: Repositories, message: OutboxMessage, status: Status, now: int) -> None:
         """Nothing follows: the invoice comes back as events."""
+
+
+def _looked(message: OutboxMessage, found: str | None, now: int) -> Settlement:
+    """What was looked for by the message's id is there, or is safe to send again."""
+    return Settlement(message, "sent", now) if found is not None else Settlement(message, "pending", now, certain=True)

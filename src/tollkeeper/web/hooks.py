@@ -94,14 +94,12 @@ class Hooks:
             self._inbox.refused[error.reason] += 1
             raise
         created = event.created
-        if created is None:
-            created_at = self._inbox.now_us()
-        else:
-            created_at = created * 1_000_000 if isinstance(created, int) else (created - _EPOCH) // _MICROSECOND
+        created_at = created * 1_000_000 if isinstance(created, int) else None
+        if isinstance(created, datetime):
+            created_at = (created - _EPOCH) // _MICROSECOND
         about = event.data.object if event.data is not None else event.related_object
         object = about.id if about is not None and isinstance(about.id, str) else None
-        live = self._inbox.account == "live" if event.livemode is None else event.livemode
-        return self._inbox.made(event.id, event.type, object, created_at, live, body)
+        return self._inbox.made(event.id, event.type, object, created_at, event.livemode, body)
 
     def _answer(self, exchange: Exchange, started: float) -> None:
         exchange.answer_text(200, b"%b%b\r\n" % (_HEAD, self._request_id(exchange.scope).encode()), ANSWER)

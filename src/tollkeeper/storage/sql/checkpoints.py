@@ -38,7 +38,7 @@ class Checkpoints:
         self.copied = 0
         self.changed = threading.Condition()
 
-    def committed(self, rows: int = 1) -> None:
+    def committed(self, rows: int) -> None:
         """For the one writer at a time. `rows`: how many the commit wrote."""
         self._commits += 1
         self._rows += rows
